@@ -186,6 +186,13 @@ pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> std::result::Result<T,
         .map_err(|why| Failure::fatal("bad_ledger", format!("the ledger's record does not fit: {why}")))
 }
 
+/// Sets the generation of the resource in a step's input: a resource that was created anew has a later one than its step.
+pub(crate) fn set_generation(input: &mut Value, generation: i64) {
+    if let Some(input) = input.as_object_mut() {
+        input.insert("generation".to_owned(), generation.into());
+    }
+}
+
 /// A step's settings, or the defaults if it has none.
 pub(crate) fn settings_of<T: DeserializeOwned + Default>(
     input: &StepInput,

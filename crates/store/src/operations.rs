@@ -11,6 +11,9 @@ use super::ledger::UNFINISHED;
 use super::query::Query;
 use super::{ReadError, Stamp, Store};
 
+/// An operation with its steps, or why it cannot be read.
+type Read = Result<Run, ReadError>;
+
 /// Number of the latest operations from which durations are estimated.
 const LATEST: u64 = 200;
 
@@ -20,18 +23,19 @@ impl Store {
         // Read the operation first: if it changes while its steps are read, the commit is rejected by its version.
         let row = Query::of::<operation::Model>().filter("id = ?", id.to_string());
         let Some(row) = self.reads().one(row).await? else { return Ok(None) };
-        Ok(self.with_steps(vec![row]).await?.pop())
+        self.with_steps(vec![row]).await?.pop().map(|(_, run)| run).transpose()
     }
 
     /// Returns a page of operations with their steps, newest first, after the id `after`; optionally only those of one
-    /// tenant or in one state. Includes child operations of detached steps. Runs two queries.
+    /// tenant or in one state. Includes child operations of detached steps. An operation that cannot be read is an error beside its id,
+    /// so that it does not hide the others. Runs two queries.
     pub async fn operations(
         &self,
         tenant: Option<&str>,
         state: Option<OperationState>,
         after: Option<&str>,
         limit: u64,
-    ) -> Result<Vec<Run>, ReadError> {
+    ) -> Result<Vec<(String, Read)>, ReadError> {
         // The condition of a partial index, which has only the few operations that have not ended.
         let open = state.is_some_and(|state| !state.is_final());
         let query = Query::of::<operation::Model>();
@@ -57,19 +61,27 @@ impl Store {
             .only("parent_id IS NULL")
             .sql("ORDER BY id DESC");
         let row = self.reads().one(query).await?;
-        Ok(self.with_steps(row.into_iter().collect()).await?.pop())
+        self.with_steps(row.into_iter().collect()).await?.pop().map(|(_, run)| run).transpose()
     }
 
-    /// Returns operations with their steps, in any order. Runs two queries.
-    pub async fn runs(&self, ids: BTreeSet<String>) -> Result<Vec<Run>, ReadError> {
+    /// Returns operations with their steps, by id. One that cannot be read is logged and left out. Runs two queries.
+    pub async fn runs(&self, ids: BTreeSet<String>) -> Result<HashMap<String, Run>, ReadError> {
         let query = Query::of::<operation::Model>().filter("id IN ?", Vec::from_iter(ids));
-        self.with_steps(self.reads().all(query).await?).await
+        let runs = self.with_steps(self.reads().all(query).await?).await?.into_iter();
+        let readable = |(id, run): (String, Read)| match run {
+            Ok(run) => Some((id, run)),
+            Err(why) => {
+                tracing::error!(operation = id, %why, "the operation cannot be read");
+                None
+            }
+        };
+        Ok(runs.filter_map(readable).collect())
     }
 
     /// Returns all operations of a tenant, oldest first, child operations included. Runs two queries.
     pub async fn runs_of(&self, tenant: &str) -> Result<Vec<Run>, ReadError> {
         let query = Query::of::<operation::Model>().filter("tenant_id = ?", tenant).sql("ORDER BY id");
-        self.with_steps(self.reads().all(query).await?).await
+        self.with_steps(self.reads().all(query).await?).await?.into_iter().map(|(_, run)| run).collect()
     }
 
     /// Returns the number of a tenant's operations, without child operations.
@@ -79,24 +91,25 @@ impl Store {
         Ok(count.first().copied().unwrap_or_default())
     }
 
-    async fn with_steps(&self, rows: Vec<operation::Model>) -> Result<Vec<Run>, ReadError> {
+    /// The operations of these rows, each with its id.
+    async fn with_steps(&self, rows: Vec<operation::Model>) -> Result<Vec<(String, Read)>, ReadError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
         let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
         let steps = Query::of::<step::Model>().filter("operation_id IN ?", ids).sql("ORDER BY position, key");
         let steps: Vec<step::Model> = self.reads().all(steps).await?;
-        let mut of: HashMap<String, Vec<Step>> = HashMap::new();
+        let mut of: HashMap<String, Vec<step::Model>> = HashMap::new();
         for mut row in steps {
             let operation = std::mem::take(&mut row.operation_id);
-            of.entry(operation).or_default().push(row.try_into()?);
+            of.entry(operation).or_default().push(row);
         }
-        rows.into_iter()
-            .map(|row| {
-                let steps = of.remove(&row.id).unwrap_or_default();
-                Ok(Run { operation: Operation::try_from(row)?, steps })
-            })
-            .collect()
+        let mut run = |row: operation::Model| {
+            let steps = of.remove(&row.id).unwrap_or_default();
+            let steps = steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?;
+            Ok(Run { operation: Operation::try_from(row)?, steps })
+        };
+        Ok(rows.into_iter().map(|row| (row.id.clone(), run(row))).collect())
     }
 
     /// Returns the usual duration of each step, by step key, for tenants of this template: the median of the latest

@@ -1,6 +1,6 @@
 //! Pages of lists: by cursor, newest first. The cursor is the last id of the page before.
 
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, ErrorKind, FieldError, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenantry_model::ErrorCode;
@@ -53,6 +53,7 @@ impl PageQuery {
         self.limit as u64 + 1
     }
 
+    /// The page of these rows. A row that cannot be read is logged and left out, so that it does not hide the others.
     pub(crate) fn cut<R, T>(
         &self,
         mut rows: Vec<R>,
@@ -62,7 +63,18 @@ impl PageQuery {
         let has_more = rows.len() > self.limit;
         rows.truncate(self.limit);
         let next_cursor = rows.last().filter(|_| has_more).map(&id);
-        Ok(Page { data: rows.into_iter().map(view).collect::<Result<_>>()?, has_more, next_cursor })
+        let mut data = Vec::with_capacity(rows.len());
+        for row in rows {
+            let name = id(&row);
+            match view(row) {
+                Ok(view) => data.push(view),
+                Err(why) if why.kind() == ErrorKind::Internal => {
+                    tracing::error!(row = name, cause = why.cause, "a row of a list cannot be read");
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(Page { data, has_more, next_cursor })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Operations in the API: begin, read, list, follow and signal them, and claim their secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tenantry_model::ErrorCode;
@@ -99,8 +99,17 @@ impl Control {
         let store = &self.shared.store;
         let runs = store.operations(tenant.as_deref(), query.state, page.cursor(), page.probe()).await;
         let runs = runs.map_err(Error::unavailable)?;
-        let views = self.operation_views(&runs.iter().collect::<Vec<_>>()).await?;
-        page.cut(views, |view| view.id.to_string(), Ok)
+        let readable = runs.iter().filter_map(|(_, run)| run.as_ref().ok());
+        let waiting = self.credentials_waiting(readable).await?;
+        let mut views = Vec::with_capacity(runs.len());
+        for (id, run) in runs {
+            let view = match run {
+                Ok(run) => self.view_of(&run, waiting.contains(&id)).await,
+                Err(why) => Err(Error::internal(why)),
+            };
+            views.push((id, view));
+        }
+        page.cut(views, |(id, _)| id.clone(), |(_, view)| view)
     }
 
     /// Sends a signal to an operation and returns the operation afterwards. Fails if the signal cannot be applied now.
@@ -284,27 +293,22 @@ impl Control {
     }
 
     pub(crate) async fn operation_view(&self, run: &Run) -> Result<OperationView> {
-        let mut views = self.operation_views(&[run]).await?;
-        views.pop().ok_or_else(|| Error::internal("a run without a view"))
+        let waiting = self.credentials_waiting([run]).await?;
+        self.view_of(run, !waiting.is_empty()).await
     }
 
-    /// The views of a page, with one query for unclaimed secrets.
-    async fn operation_views(&self, runs: &[&Run]) -> Result<Vec<OperationView>> {
-        let succeeded = runs.iter().filter(|run| run.operation.state == OperationState::Succeeded);
+    /// Ids of the operations, of these, that have unclaimed secrets. Runs one query.
+    async fn credentials_waiting(&self, runs: impl IntoIterator<Item = &Run>) -> Result<BTreeSet<String>> {
+        let succeeded = runs.into_iter().filter(|run| run.operation.state == OperationState::Succeeded);
         let ids: Vec<String> = succeeded.map(|run| run.operation.id.to_string()).collect();
-        let waiting = self.shared.store.credentials_waiting(&ids).await.map_err(Error::unavailable)?;
-        let mut views = Vec::with_capacity(runs.len());
-        for run in runs {
-            views.push(self.view_of(run, waiting.contains(&run.operation.id.to_string())).await?);
-        }
-        Ok(views)
+        self.shared.store.credentials_waiting(&ids).await.map_err(Error::unavailable)
     }
 
     async fn view_of(&self, run: &Run, credentials_waiting: bool) -> Result<OperationView> {
         let operation = &run.operation;
         let start: OperationInput =
             serde_json::from_value(operation.input.clone()).map_err(Error::internal)?;
-        let over = run.steps.iter().filter(|s| s.state.is_over() || s.state == StepState::Undone).count();
+        let over = run.steps.iter().filter(|step| step.state.is_over()).count();
         let done = operation.state.is_final();
         let eta = if done { None } else { self.eta(&start, run).await? };
         let error = operation.error.as_ref().map(|e| ErrorView::of(e, operation.error_step.as_deref()));

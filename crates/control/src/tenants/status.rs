@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::ledger::{StepInput, id_of, read};
+use crate::ledger::{StepInput, id_of, read, set_generation};
 use crate::resource::ResourceHandle;
 use tenantry_store::entity::{resource, tenant};
 
@@ -37,7 +37,7 @@ pub struct StatusView {
     pub slug: Option<String>,
     /// Lifecycle status, from the registry.
     pub status: TenantStatus,
-    /// Whether all resources of the tenant are healthy.
+    /// Whether the tenant is active or suspended, and all its resources are healthy.
     pub healthy: bool,
     /// When the providers were asked.
     pub at: Timestamp,
@@ -121,16 +121,14 @@ impl Control {
         status.ok_or_else(|| Error::internal("an observed tenant has no status"))
     }
 
-    /// Observes all resources of these tenants, and returns their status in the same order. The number of queries to
-    /// the registry does not depend on the number of tenants.
+    /// Observes all resources of these tenants, and returns their status in the same order. A tenant whose row cannot be
+    /// read is logged and left out. The number of queries to the registry does not depend on the number of tenants.
     pub(crate) async fn observe_tenants(&self, rows: Vec<tenant::Model>) -> Result<Vec<StatusView>> {
         let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
         let present = self.shared.store.present(&ids).await.map_err(Error::unavailable)?;
         let operations = present.iter().map(|resource| resource.operation_id.clone()).collect();
         let runs = self.shared.store.runs(operations).await.map_err(Error::unavailable)?;
-        let runs: HashMap<String, Run> =
-            runs.into_iter().map(|run| (run.operation.id.to_string(), run)).collect();
-        let keys = rows.iter().map(id_of).collect::<Result<Vec<_>>>()?;
+        let keys: Vec<TenantId> = rows.iter().filter_map(|row| row.id.parse().ok()).collect();
         self.shared.keyring.load_all(&keys).await.map_err(Error::unavailable)?;
         let mut of: HashMap<String, Vec<resource::Model>> = HashMap::new();
         for resource in present {
@@ -140,7 +138,11 @@ impl Control {
             let resources = of.remove(&row.id).unwrap_or_default();
             self.observe_tenant(row, resources, &runs)
         });
-        stream::iter(observed).buffered(CONCURRENCY).collect::<Vec<_>>().await.into_iter().collect()
+        let observed = stream::iter(observed).buffered(CONCURRENCY).collect::<Vec<_>>().await;
+        let readable = |status: Result<StatusView>| {
+            status.inspect_err(|why| tracing::error!(cause = why.cause, "a tenant's row cannot be read")).ok()
+        };
+        Ok(observed.into_iter().filter_map(readable).collect())
     }
 
     async fn observe_tenant(
@@ -149,20 +151,25 @@ impl Control {
         resources: Vec<resource::Model>,
         runs: &HashMap<String, Run>,
     ) -> Result<StatusView> {
+        let organization = resources.iter().find(|resource| resource.kind == Kind::Identity.as_str());
+        let organization = organization.map(|resource| resource.id.clone());
         let observations = self.observations(&row, resources, runs)?;
-        let inherited = self.inherits(&row, &observations);
-        let organization =
-            observations.iter().find(|observation| observation.row.kind == Kind::Identity.as_str());
-        let organization = organization.map(|observation| observation.row.id.clone());
-        let resources = join_all(observations.into_iter().map(|observation| self.observe(observation))).await;
+        let inherited = self.inherits(&row, observations.iter().filter_map(|it| it.as_ref().ok()));
+        let resources = observations.into_iter().map(async |observation| match observation {
+            Ok(observation) => self.observe(observation).await,
+            Err(status) => *status,
+        });
+        let resources = join_all(resources).await;
         let of_kind = |kind: Kind| resources.iter().filter(move |resource| resource.kind == kind.as_str());
         let database = of_kind(Kind::Database).next();
         let created = of_kind(Kind::Identity).any(|identity| identity.exists == Some(true));
+        let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
+        let stands = matches!(status, TenantStatus::Active | TenantStatus::Suspended);
         Ok(StatusView {
             id: id_of(&row)?,
-            status: row.status.parse().map_err(Error::internal)?,
+            status,
             slug: row.slug,
-            healthy: resources.iter().all(|resource| resource.healthy),
+            healthy: stands && resources.iter().all(|resource| resource.healthy),
             at: self.now(),
             database: DatabaseStatus {
                 provisioned: database.is_some_and(|database| database.exists == Some(true)),
@@ -175,71 +182,61 @@ impl Control {
         })
     }
 
-    /// Returns an observation for each resource except mails, which do not exist after they were sent.
+    /// Returns an observation for each resource except mails, which do not exist after they were sent. A resource whose
+    /// record is damaged has its status at once.
     fn observations(
         &self,
         row: &tenant::Model,
         resources: Vec<resource::Model>,
         runs: &HashMap<String, Run>,
-    ) -> Result<Vec<Observation>> {
+    ) -> Result<Vec<std::result::Result<Observation, Box<ResourceStatus>>>> {
         let (tenant, denied) = (id_of(row)?, row.denied.as_deref().map(str::parse).transpose());
         let denied = denied.map_err(Error::internal)?;
         // Outputs of a resource change after onboarding; the present ones replace those that the step recorded.
         let outputs = resources.iter().map(|resource| (resource.step_key.clone(), resource.outputs.clone()));
         let outputs: Map<String, Value> = outputs.collect();
         let observed = resources.into_iter().filter(|resource| resource.kind != Kind::Mail.as_str());
-        observed
-            .map(|resource| {
-                let run = runs.get(&resource.operation_id);
-                let step = run.and_then(|run| run.step(&resource.step_key));
-                let (Some(run), Some(step)) = (run, step) else {
-                    return Err(Error::internal(format!(
-                        "resource {} has no step that created it",
-                        resource.id
-                    )));
-                };
-                let made = run.steps.iter().map(|step| (step.key.clone(), step.output.clone()));
-                let mut known: Map<String, Value> = made.collect();
-                known.extend(outputs.clone());
-                let attempt = Attempt {
-                    operation: Arc::new(run.operation.clone()),
-                    step: step.clone(),
-                    outputs: Arc::new(known),
-                    direction: Direction::Run,
-                    now: self.now(),
-                    notes: Arc::new(NoNotes),
-                    guards: AttemptGuards::default(),
-                };
-                let order = Order {
-                    tenant,
-                    resource: resource.id.parse().map_err(Error::internal)?,
-                    region: row.region.clone(),
-                    name: resource.name.clone(),
-                    claim: resource.claim.clone(),
-                    mode: denied,
-                    version: row.version,
-                };
-                let provider = self.shared.resources.get(&resource.provider).cloned();
-                Ok(Observation { row: resource, provider, attempt, order })
-            })
-            .collect()
+        let observation = |resource: resource::Model| {
+            let run = runs.get(&resource.operation_id);
+            let step = run.and_then(|run| run.step(&resource.step_key));
+            let (Some(run), Some(step), Ok(id)) = (run, step, resource.id.parse()) else {
+                tracing::error!(%tenant, resource = resource.id, "no step created the resource");
+                let damaged = "its record in the registry is damaged: no step created it".to_owned();
+                return Err(Box::new(ResourceStatus { differs: vec![damaged], ..unknown(resource) }));
+            };
+            let mut step = step.clone();
+            set_generation(&mut step.input, resource.generation);
+            let made = run.steps.iter().map(|step| (step.key.clone(), step.output.clone()));
+            let mut known: Map<String, Value> = made.collect();
+            known.extend(outputs.clone());
+            let attempt = Attempt {
+                operation: Arc::new(run.operation.clone()),
+                step,
+                outputs: Arc::new(known),
+                direction: Direction::Run,
+                now: self.now(),
+                notes: Arc::new(NoNotes),
+                guards: AttemptGuards::default(),
+            };
+            let order = Order {
+                tenant,
+                resource: id,
+                region: row.region.clone(),
+                name: resource.name.clone(),
+                claim: resource.claim.clone(),
+                mode: denied,
+                version: row.version,
+            };
+            let provider = self.shared.resources.get(&resource.provider).cloned();
+            Ok(Observation { row: resource, provider, attempt, order })
+        };
+        Ok(observed.map(observation).collect())
     }
 
     /// Asks the provider for one resource. Failures of the provider become part of the status.
     async fn observe(&self, observation: Observation) -> ResourceStatus {
         let Observation { row, provider, attempt, order } = observation;
-        let mut status = ResourceStatus {
-            step: row.step_key,
-            kind: row.kind,
-            provider: row.provider,
-            exists: None,
-            responding: false,
-            healthy: false,
-            version: None,
-            fingerprint: None,
-            fence: None,
-            differs: Vec::new(),
-        };
+        let mut status = unknown(row);
         let Some(provider) = provider else {
             let why = format!("the provider {} is not configured on this server", status.provider);
             status.differs.push(why);
@@ -292,14 +289,30 @@ impl Control {
     }
 
     /// Whether the tenant has settings that its template inherits from a main tenant.
-    fn inherits(&self, row: &tenant::Model, observations: &[Observation]) -> bool {
+    fn inherits<'a>(&self, row: &tenant::Model, observations: impl Iterator<Item = &'a Observation>) -> bool {
         let version = u32::try_from(row.template_version).unwrap_or_default();
         let template = self.shared.templates.version(&row.template, version);
         let Some(inherit) = template.and_then(|template| template.inherit.as_ref()) else { return false };
-        let config = observations.iter().filter(|observation| observation.row.kind == Kind::Config.as_str());
+        let config = observations.filter(|observation| observation.row.kind == Kind::Config.as_str());
         let mut settings =
             config.filter_map(|observation| observation.attempt.step.input.pointer("/settings/settings"));
         settings.any(|settings| inherit.settings.keys().any(|key| settings.get(key).is_some()))
+    }
+}
+
+/// The status of a resource that was not observed.
+fn unknown(row: resource::Model) -> ResourceStatus {
+    ResourceStatus {
+        step: row.step_key,
+        kind: row.kind,
+        provider: row.provider,
+        exists: None,
+        responding: false,
+        healthy: false,
+        version: None,
+        fingerprint: None,
+        fence: None,
+        differs: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use tenantry_control::operations::archive::ArchiveLink;
 use tenantry_control::operations::archive::Purpose;
 use tenantry_control::operations::erase::EraseTenant;
 use tenantry_control::operations::offboard::OffboardTenant;
+use tenantry_control::operations::repair::RepairTenant;
 use tenantry_control::suspension::{ResumeTenant, SuspendTenant};
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
@@ -29,6 +30,7 @@ use crate::world::{World, in_both_worlds, request};
 in_both_worlds! {
     data_is_kept_during_the_hold_and_then_deleted
     a_reconsidered_tenant_has_everything_back
+    a_reconsidered_tenant_is_observed_and_repaired
     an_erasure_skips_the_hold
     illegal_requests_are_rejected_with_the_alternative
     a_failed_notice_does_not_delay_the_offboarding
@@ -164,6 +166,32 @@ async fn data_is_kept_during_the_hold_and_then_deleted(world: World) {
     process.control.stop().await;
     let faults = scan::faults(&world).await;
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+async fn a_reconsidered_tenant_is_observed_and_repaired(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    for (plan, wait) in [("starter", None), ("enterprise", Some(Duration::from_secs(60)))] {
+        active(&world, control, plan, plan).await;
+        let mut time = Stopped::clock(&world);
+        offboard(control, plan, None).await;
+        if let Some(wait) = wait {
+            time.pass(wait).await;
+        }
+        control.reconsider(&caller, plan, None).await.unwrap();
+        time.rest().await;
+        let status = control.tenant_status(&caller, plan).await.unwrap();
+        let differ = status.resources.iter().filter(|resource| !resource.healthy);
+        assert_eq!(differ.map(|it| (&*it.step, &it.differs)).collect::<Vec<_>>(), []);
+        assert!(status.healthy);
+        let repair = control.repair(&caller, plan, &RepairTenant::default(), None).await.unwrap().value;
+        time.rest().await;
+        let repaired = control.operation(&caller, repair.id).await.unwrap();
+        assert_eq!(repaired.state, OperationState::Succeeded, "{repaired:#?}");
+        let drift = control.drift(&caller, &PageQuery::default()).await.unwrap();
+        assert_eq!(drift.page.data, []);
+    }
+    process.control.stop().await;
 }
 
 async fn a_reconsidered_tenant_has_everything_back(world: World) {

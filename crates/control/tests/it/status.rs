@@ -25,6 +25,7 @@ in_both_worlds! {
     a_provider_without_an_answer_does_not_delay_the_status
     a_wrong_fence_is_repaired
     drift_of_all_tenants_is_read_page_by_page
+    a_damaged_row_hides_no_other
 }
 
 async fn started(world: &World, tenants: &[(&str, &str)]) -> Process {
@@ -79,6 +80,7 @@ async fn an_unchanged_tenant_is_healthy(world: World) {
     let gone = status(&process.control, &leaving.id.to_string()).await;
     assert_eq!((gone.status, gone.resources.len()), (TenantStatus::Deprovisioned, 0));
     assert!(!gone.database.provisioned && !gone.organization.created);
+    assert!(!leaving.healthy && !gone.healthy, "a tenant that is being or was deleted is not healthy");
     process.control.stop().await;
 }
 
@@ -186,5 +188,36 @@ async fn drift_of_all_tenants_is_read_page_by_page(world: World) {
         }
     }
     assert_eq!((checked, found), (3, vec!["b".to_owned()]));
+    process.control.stop().await;
+}
+
+async fn a_damaged_row_hides_no_other(world: World) {
+    let process = started(&world, &[("Acme", "starter"), ("Small", "starter")]).await;
+    let (control, caller) = (&process.control, Caller::system());
+    let small = control.tenant(&caller, "small").await.unwrap().id;
+    let damage = async |table: &str, set: &str, of: &str| {
+        let change = format!("UPDATE {table} SET {set} WHERE {of} = '{small}'");
+        execute(&world.registry_url(), change).await.unwrap();
+    };
+    damage("resources", "operation_id = 'op_of_nothing'", "tenant_id").await;
+    let view = status(control, "small").await;
+    assert!(
+        !view.healthy && view.resources.iter().all(|it| !it.healthy && it.differs[0].contains("damaged"))
+    );
+    let found = control.drift(&caller, &PageQuery::default()).await.unwrap();
+    assert_eq!(found.checked, 2);
+    assert_eq!(found.page.data.iter().map(|status| status.id).collect::<Vec<_>>(), [small]);
+    damage("steps", "needs = '{}'", "(SELECT tenant_id FROM operations WHERE id = operation_id)").await;
+    damage("tenants", "labels = '[]'", "id").await;
+    let operations =
+        control.operations(&caller, &Default::default(), &PageQuery::default()).await.unwrap().data;
+    assert!(!operations.is_empty() && operations.iter().all(|operation| operation.tenant_id != small));
+    let page = PageQuery::new(Some(1), None).unwrap();
+    let first = control.tenants(&caller, &Default::default(), &page).await.unwrap();
+    let rest = PageQuery::new(Some(1), first.next_cursor.clone()).unwrap();
+    let rest = control.tenants(&caller, &Default::default(), &rest).await.unwrap();
+    assert_eq!((first.data.len(), first.has_more), (0, true), "the page goes on after the damaged row");
+    assert_eq!(rest.data.iter().map(|tenant| tenant.name.as_deref()).collect::<Vec<_>>(), [Some("Acme")]);
+    assert!(status(control, "acme").await.healthy);
     process.control.stop().await;
 }

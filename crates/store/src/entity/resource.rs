@@ -29,7 +29,7 @@ table! {
         state: String,
         /// Outputs, without secrets and personal data.
         outputs: Json,
-        /// The operation that last changed the resource.
+        /// The operation whose step created the resource.
         operation_id: String,
         /// Time of creation of the row.
         created_at: Stamp,

@@ -199,8 +199,11 @@ impl Keyring {
             Query::of::<tenant_key::Model>().filter("tenant_id IN ?", missing).only("wrapped IS NOT NULL");
         let rows: Vec<tenant_key::Model> = self.database.reads.all(rows).await?;
         for row in rows {
-            if let Ok(tenant) = row.tenant_id.parse() {
-                self.keep(tenant, row)?;
+            if let Ok(tenant) = row.tenant_id.parse()
+                && let Err(why) = self.keep(tenant, row)
+            {
+                // The caller meets the error again when it uses this key; the other tenants' keys are loaded.
+                tracing::error!(%tenant, %why, "the tenant's key cannot be loaded");
             }
         }
         Ok(())

@@ -4,16 +4,22 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tenantry_engine::Run;
 use tenantry_model::id::{AuditId, KeyId, OperationId, ResourceId};
 use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_provider::Rows;
-use tenantry_store::{Store, WriteBatch};
+use tenantry_store::{ReadError, Store, WriteBatch};
 use tenantry_testkit::{TestStore, on_both_stores};
 
 use crate::store_writer::tenant_row;
 
 async fn write(store: &Store, writes: Vec<Write>) {
     store.commit(WriteBatch::new(writes)).await.unwrap();
+}
+
+/// Operations, all of which can be read.
+fn read(found: Vec<(String, Result<Run, ReadError>)>) -> Vec<Run> {
+    found.into_iter().map(|(_, run)| run.unwrap()).collect()
 }
 
 fn operation_row(id: OperationId, tenant: TenantId, parent: Option<OperationId>, state: &str) -> Write {
@@ -96,7 +102,7 @@ on_both_stores! {
         let run = store.run(operation).await.unwrap().unwrap();
         assert!(run.operation.cancelled && !run.operation.stuck && run.operation.input == tree);
         assert_eq!((run.steps[0].key.as_str(), &run.steps[0].output), (odd, &tree));
-        assert_eq!(store.operations(None, None, None, 9).await.unwrap(), [run]);
+        assert_eq!(read(store.operations(None, None, None, 9).await.unwrap()), [run]);
     }
 
     async fn slugs_stay_taken_and_names_become_free(store: TestStore) {
@@ -131,14 +137,14 @@ on_both_stores! {
         ids.push(child);
         ids.sort_unstable();
         ids.reverse();
-        let all = store.operations(None, None, None, 100).await.unwrap();
+        let all = read(store.operations(None, None, None, 100).await.unwrap());
         assert_eq!(all.iter().map(|run| run.operation.id).collect::<Vec<_>>(), ids);
         assert!(all.iter().all(|run| run.steps.iter().map(|s| s.key.as_str()).eq(["b", "a", "c"])), "in plan order");
-        let own = store.operations(Some(&one.to_string()), None, None, 100).await.unwrap();
+        let own = read(store.operations(Some(&one.to_string()), None, None, 100).await.unwrap());
         assert!(own.len() == 4 && own.iter().all(|run| run.operation.subject == one.to_string()));
-        let running = store.operations(None, Some(tenantry_engine::OperationState::Running), None, 100).await.unwrap();
+        let running = read(store.operations(None, Some(tenantry_engine::OperationState::Running), None, 100).await.unwrap());
         assert_eq!(running.len(), 3);
-        let page = store.operations(None, None, Some(&ids[1].to_string()), 2).await.unwrap();
+        let page = read(store.operations(None, None, Some(&ids[1].to_string()), 2).await.unwrap());
         assert_eq!(page.iter().map(|run| run.operation.id).collect::<Vec<_>>(), ids[2..4]);
         assert_eq!(store.operation_count(&one.to_string()).await.unwrap(), 3, "children not counted");
     }

@@ -76,7 +76,8 @@ impl ProviderSteps {
             let made = row["id"].as_str().and_then(|id| made_by.get(id));
             let (key, input) =
                 made.ok_or_else(|| Failure::fatal("bad_ledger", "a resource without its step"))?;
-            let (_, spec) = self.spec(attempt, input).await?;
+            let generation = row["generation"].as_i64().unwrap_or(input.generation);
+            let (_, spec) = self.spec(attempt, &StepInput { generation, ..input.clone() }).await?;
             let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
             let provider = self.resources.get(&text("provider")).cloned().ok_or_else(|| text("provider"));
             present.push(PresentResource { step: (*key).clone(), provider, kind: text("kind"), spec });

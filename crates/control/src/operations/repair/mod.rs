@@ -19,7 +19,7 @@ use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
-use crate::ledger::{OperationInput, OperationKind, id_of};
+use crate::ledger::{OperationInput, OperationKind, id_of, set_generation};
 use crate::operations::view::OperationView;
 use tenantry_store::record::{AuditRecord, audit};
 
@@ -122,7 +122,8 @@ impl Control {
         Ok(begun)
     }
 
-    /// The onboarding of an active or suspended tenant. Fails for a tenant in any other status.
+    /// The onboarding of an active or suspended tenant. Its steps have the present generation of their resources, which may
+    /// have been created anew since. Fails for a tenant in any other status.
     pub(crate) async fn made(&self, row: &entity::tenant::Model) -> Result<Run> {
         let status: TenantStatus = row.status.parse().map_err(Error::internal)?;
         if !matches!(status, TenantStatus::Active | TenantStatus::Suspended) {
@@ -134,8 +135,17 @@ impl Control {
             .store
             .latest_run(&row.id, OperationKind::Onboard.as_str(), OperationState::Succeeded)
             .await;
-        made.map_err(Error::unavailable)?
-            .ok_or_else(|| Error::internal("an active tenant without its onboarding"))
+        let made = made.map_err(Error::unavailable)?;
+        let mut made = made.ok_or_else(|| Error::internal("an active tenant without its onboarding"))?;
+        let resources = self.shared.store.resources_of(&row.id).await.map_err(Error::unavailable)?;
+        for step in &mut made.steps {
+            let own =
+                |resource: &&entity::resource::Model| step.input.get("resource") == Some(&json!(resource.id));
+            if let Some(resource) = resources.iter().find(own) {
+                set_generation(&mut step.input, resource.generation);
+            }
+        }
+        Ok(made)
     }
 
     /// Begins an operation on a tenant, unless the tenant's status has changed since it was read.

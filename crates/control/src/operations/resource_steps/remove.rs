@@ -47,8 +47,7 @@ impl Action for Remove {
         effects.push(Write::update(
             "resources",
             columns! { "id": spec.resource },
-            columns! {
-            "state": "absent", "outputs": receipt, "operation_id": attempt.operation.id, "updated_at": attempt.now },
+            columns! { "state": "absent", "outputs": receipt, "updated_at": attempt.now },
         ));
         let output = json!(Deleted { deleted_at: attempt.now, receipt });
         Ok(Done { output, effects })
