@@ -14,6 +14,7 @@ pub mod quota;
 pub mod scope;
 pub mod slug;
 pub mod suspension;
+pub mod text;
 pub mod timestamp;
 pub mod write;
 

@@ -1,15 +1,19 @@
 //! Exports and imports a tenant's members as the table `members`, with names and addresses in clear text and
-//! without secrets. Import invites every person that is not a member yet, because passwords are not exported.
+//! without secrets. Import invites every person that is not a member yet, because passwords are not exported; it accepts
+//! what a sign-up accepts, and no more members than the tenant has seats.
 
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use tenantry_model::member::{self, EMAIL_MAC, normal_email};
+use tenantry_model::text::{is_email, is_person_name};
 use tenantry_model::{Failure, Write};
 use tenantry_provider::csv::{self, Field};
 use tenantry_provider::kinds::identity::{FirstAdmin, INVITATION_TOKEN};
 use tenantry_provider::transfer::{Content, Sink, Source, Tally, Transfer, bad_archive};
 use tenantry_provider::verbs::{Context, Spec};
+use tenantry_store::entity::config;
+use tenantry_store::rows_of;
 use tokio::io::BufReader;
 
 use super::provider::IdentityBuiltin;
@@ -56,6 +60,7 @@ impl Transfer for IdentityBuiltin {
     ) -> Result<Vec<Write>, Failure> {
         let members = Members::read(context, spec).await?;
         let mut known: BTreeSet<String> = members.rows.into_iter().map(|row| row.email_mac).collect();
+        let seats = seats(context, spec).await?;
         let mut writes = Vec::new();
         while let Some(file) = source.next().await? {
             let mut bytes = BufReader::new(file.bytes);
@@ -73,13 +78,17 @@ impl Transfer for IdentityBuiltin {
                 else {
                     return Err(bad());
                 };
-                let normal = normal_email(&email);
-                if normal.is_empty() || member::find(&role).is_none() {
+                let named = [&first_name, &last_name].into_iter().flatten().all(|name| is_person_name(name));
+                if !named || !is_email(&email) || member::find(&role).is_none() {
                     return Err(bad());
                 }
-                let mac = context.sealer.mac(EMAIL_MAC, &normal);
+                let mac = context.sealer.mac(EMAIL_MAC, &normal_email(&email));
                 if !known.insert(mac.clone()) {
                     continue;
+                }
+                if seats.is_some_and(|seats| known.len() as u64 > seats) {
+                    let message = "the archive has more members than the tenant has seats: raise the quota `seats` first";
+                    return Err(Failure::invalid("quota_exceeded", message));
                 }
                 let ids = Ids::of(spec, &mac);
                 let secret_name = format!("{INVITATION_TOKEN}:{}", ids.member);
@@ -96,4 +105,10 @@ impl Transfer for IdentityBuiltin {
         }
         Ok(writes)
     }
+}
+
+/// Number of members that the tenant may have; none if its plan does not limit them.
+async fn seats(context: &Context, spec: &Spec) -> Result<Option<u64>, Failure> {
+    let config: Option<config::Model> = rows_of(&*context.rows, spec.tenant.id).await?.pop();
+    Ok(config.and_then(|row| row.settings.pointer("/quotas/seats")?.as_u64()))
 }

@@ -4,13 +4,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::json;
 use tenantry_control::operations::archive::ArchiveLink;
 use tenantry_control::operations::archive::{ArchiveSettings, ArchiveView, Purpose};
 use tenantry_control::operations::repair::RepairTenant;
 use tenantry_control::view::OperationView;
 use tenantry_control::{Caller, Control, ErrorKind, IdempotencyKey, PageQuery};
-use tenantry_engine::{Clock, OperationState};
+use tenantry_engine::{Clock, OperationState, SignalKind};
+use tenantry_model::{Write, columns};
+use tenantry_provider::Rows as _;
+use tenantry_store::{Store, StoreConfig, WriteBatch};
+use tenantry_testkit::Raw;
 use tenantry_testkit::crash_ledger::{Fault as LedgerFault, Faults};
+use tenantry_testkit::database::execute;
 use tenantry_testkit::report;
 use tokio::io::AsyncReadExt;
 
@@ -24,6 +30,7 @@ in_both_worlds! {
     a_tenant_has_one_operation_at_a_time
     an_import_is_limited_in_size
     a_blocked_tenant_can_be_exported
+    an_import_gives_no_more_than_the_tenants_plan
 }
 
 /// A process with an active tenant that has a bucket.
@@ -153,6 +160,59 @@ async fn a_blocked_tenant_can_be_exported(world: World) {
     let link = control.export_link(&caller, "acme", made.id).await.unwrap();
     assert_eq!(opens(control, &link).await as u64, made.size);
     assert_eq!(control.tenant(&caller, "acme").await.unwrap().status.to_string(), "suspended");
+    process.control.stop().await;
+}
+
+/// The source's features do not come with its content; and an archive with too many members changes nothing.
+async fn an_import_gives_no_more_than_the_tenants_plan(world: World) {
+    let process = active(&world).await;
+    let (control, caller) = (&process.control, Caller::system());
+    let small = control.create_tenant(&caller, &request("Small", "starter"), None).await.unwrap().tenant.id;
+    people(&world, control, false).await.unwrap();
+    let store = StoreConfig { url: world.registry_url(), readers: 1 };
+    let store = Store::open(&store).await.unwrap();
+    let config = async || store.find("configs", &[("tenant_id", json!(small))]).await.unwrap().remove(0);
+    let before = config().await;
+    begin(control, Purpose::Export, None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    let export = archives(control, Purpose::Export).await.remove(0);
+    let link = control.export_link(&caller, "acme", export.id).await.unwrap();
+    let mut bytes = Vec::new();
+    control.open_link(&link, None).await.unwrap().body.read_to_end(&mut bytes).await.unwrap();
+    let import = async || {
+        let body = Box::pin(std::io::Cursor::new(bytes.clone()));
+        let begun = control.import(&caller, "small", body, None).await.unwrap().value;
+        world.quiet().await;
+        control.operation(&caller, begun.id).await.unwrap()
+    };
+    let seats = async |seats: u64| {
+        let mut settings = before["settings"].clone();
+        settings["quotas"]["seats"] = json!(seats);
+        let set =
+            Write::update("configs", columns! { "tenant_id": small }, columns! { "settings": settings });
+        store.commit(WriteBatch::new(vec![set])).await.unwrap();
+    };
+    // A row that only the import would delete.
+    seats(1).await;
+    let rows = async || {
+        let pool = Raw::connect(&format!("sqlite://{}", world.stores().pool().display())).await;
+        let found =
+            pool.rows(&format!("SELECT id FROM projects WHERE tenant_id = '{small}' AND id = 'own'")).await;
+        pool.close().await;
+        found.len()
+    };
+    let add = format!("INSERT INTO projects (tenant_id, id, name) VALUES ('{small}', 'own', 'Own')");
+    execute(&format!("sqlite://{}", world.stores().pool().display()), add).await.unwrap();
+    assert_eq!(rows().await, 1);
+    let refused = import().await;
+    assert_eq!(refused.steps[0].error.as_ref().map(|error| error.code.as_str()), Some("quota_exceeded"));
+    assert_eq!(rows().await, 1, "the database is unchanged");
+    control.signal(&caller, refused.id, SignalKind::Cancel, None).await.unwrap();
+    world.quiet().await;
+    seats(2).await;
+    assert_eq!(import().await.state, OperationState::Succeeded);
+    assert_eq!((rows().await, &config().await["flags"]), (0, &before["flags"]));
+    store.close().await;
     process.control.stop().await;
 }
 

@@ -7,7 +7,8 @@ use sha2::{Digest as _, Sha256};
 use tenantry_control::billing::BillingBuiltin;
 use tenantry_control::members::IdentityBuiltin;
 use tenantry_control::tenants::config::ConfigBuiltin;
-use tenantry_provider::conformance::transfer::ContentEnvironment;
+use tenantry_model::{Write, columns};
+use tenantry_provider::conformance::transfer::{ContentEnvironment, Export};
 use tenantry_provider::conformance::world::{self, World, object};
 use tenantry_provider::conformance::{Environment, ensure, must_keep_contract, rival};
 use tenantry_provider::kinds::identity::INVITATION_TOKEN;
@@ -232,11 +233,23 @@ async fn settings() {
     let (export, content) = environment.export(&old).await;
     environment.load(&new, &mut export.source()).await.unwrap();
     assert_eq!(environment.content(&new).await, content);
-    let quotas = environment.world().registry.with("configs", |rows| {
-        rows.iter().find(|row| row["tenant_id"] == json!(new.tenant.id)).unwrap()["settings"]["quotas"]
-            .clone()
+    let row = environment.world().registry.with("configs", |rows| {
+        rows.iter().find(|row| row["tenant_id"] == json!(new.tenant.id)).unwrap().clone()
     });
-    assert_eq!(quotas, json!({}), "quotas come from the plan");
+    assert_eq!(row["settings"]["quotas"], json!({}), "quotas come from the plan");
+    assert_eq!(row["flags"], json!({}), "so do features");
+    for (settings, why) in [
+        (json!({ "a": "x\u{7}" }), "control characters"),
+        (json!({ "a\u{7}": "x" }), "control characters"),
+        (json!({ "": "x" }), "1 to 128 characters"),
+        (json!({ "a": "x".repeat(64 << 10) }), "at most 65536 bytes"),
+    ] {
+        let document = json!({ "flags": {}, "settings": settings }).to_string();
+        let forged = Export(vec![("config.json".to_owned(), document.into_bytes())]);
+        let refused = environment.load(&new, &mut forged.source()).await.unwrap_err();
+        assert!(refused.code == "bad_archive" && refused.message.contains(why), "{refused}");
+    }
+    assert_eq!(environment.content(&new).await, content);
 }
 
 #[tokio::test]
@@ -266,6 +279,50 @@ async fn members() {
         .with("members", |rows| rows.retain(|row| row["tenant_id"] != json!(alike.tenant.id)));
     environment.load(&alike, &mut export.source()).await.unwrap();
     assert_eq!(environment.content(&alike).await, content);
+}
+
+/// An archive can be written by hand: it gets no member that a sign-up would not get.
+#[tokio::test]
+async fn members_of_an_archive_pass_the_checks_of_a_sign_up() {
+    let environment = Loaded { provider: IdentityBuiltin::default(), world: World::default() };
+    let new = environment.tenant().await;
+    let before = environment.content(&new).await;
+    let quotas = json!({ "quotas": { "seats": 3 } });
+    let row = columns! {
+        "tenant_id": new.tenant.id, "namespace": "n", "resource_id": new.resource, "flags": json!({}),
+        "settings": quotas, "updated_at": environment.world().context().now,
+    };
+    environment.world().registry.apply(&[Write::insert("configs", row)]);
+    let archive = |people: &[(&str, &str, &str)]| {
+        let mut text =
+            "\"id\",\"email\",\"first_name\",\"last_name\",\"role\",\"state\",\"created_at\"\n".to_owned();
+        for (email, name, role) in people {
+            text +=
+                &format!("\"x\",\"{email}\",\"{name}\",,\"{role}\",\"active\",\"2026-11-30T00:00:00Z\"\n");
+        }
+        Export(vec![("members.000001.csv".to_owned(), text.into_bytes())])
+    };
+    let long = "x".repeat(101);
+    for (email, name, role) in [
+        ("bea@example.com\r\nBcc: all@example.com", "Bea", "member"),
+        ("bea\u{200b}@example.com", "Bea", "member"),
+        ("bea", "Bea", "member"),
+        ("bea@example.com", "B\na", "member"),
+        ("bea@example.com", "B\u{202e}a", "member"),
+        ("bea@example.com", &long, "member"),
+        ("bea@example.com", "Bea", "god"),
+    ] {
+        let refused =
+            environment.load(&new, &mut archive(&[(email, name, role)]).source()).await.unwrap_err();
+        assert_eq!(refused.code, "bad_archive", "{email:?} {name:?} {role}");
+        assert!(!refused.message.contains("bea"), "{refused}");
+    }
+    let people = ["a@example.com", "b@example.com", "c@example.com"].map(|email| (email, "A", "member"));
+    let refused = environment.load(&new, &mut archive(&people).source()).await.unwrap_err();
+    assert_eq!(refused.code, "quota_exceeded", "a fourth member has no seat");
+    assert_eq!(environment.content(&new).await, before);
+    environment.load(&new, &mut archive(&people[..2]).source()).await.unwrap();
+    assert_eq!(environment.content(&new).await.counts["members"], 3);
 }
 
 #[tokio::test]

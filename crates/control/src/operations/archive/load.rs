@@ -81,22 +81,28 @@ impl Archives<'_> {
     ) -> Result<Done<Write>, Failure> {
         let LoadSettings { archive, size } = *settings;
         let manifest = self.unpack(archive, tenant, size).await?.verify().await?;
-        let mut reader = self.unpack(archive, tenant, size).await?;
         let (mut effects, mut resources, mut left_out) = (Vec::new(), BTreeMap::new(), Vec::new());
-        while let Some(folder) = reader.folder().await? {
-            let mut files = reader.files(&folder);
-            match target(&manifest, &folder, present)? {
-                Ok((packed, transfer, to)) => {
-                    effects.extend(transfer.load(context, &to.spec, &mut files).await?);
-                    let content = match effects_only(to) {
-                        true => packed.content.clone(),
-                        false => compared(transfer, context, to, packed).await?,
-                    };
-                    resources.insert(to.step.clone(), content);
+        // Rows of the registry first: they are written at the end, so that an archive whose members or settings are
+        // rejected has changed nothing.
+        for first in [true, false] {
+            let mut reader = self.unpack(archive, tenant, size).await?;
+            while let Some(folder) = reader.folder().await? {
+                let mut files = reader.files(&folder);
+                match target(&manifest, &folder, present)? {
+                    Ok((_, _, to)) if effects_only(to) != first => {}
+                    Ok((packed, transfer, to)) => {
+                        effects.extend(transfer.load(context, &to.spec, &mut files).await?);
+                        let content = match first {
+                            true => packed.content.clone(),
+                            false => compared(transfer, context, to, packed).await?,
+                        };
+                        resources.insert(to.step.clone(), content);
+                    }
+                    Err(left) if first => left_out.push(left),
+                    Err(_) => {}
                 }
-                Err(left) => left_out.push(left),
+                files.pass().await?;
             }
-            files.pass().await?;
         }
         Ok(Done { output: json!(Loaded { archive, resources, left_out }), effects })
     }

@@ -19,6 +19,31 @@ pub use provider::{ConfigBuiltin, FACTORY};
 /// The setting that holds the plan's limits. Templates and requests cannot set it.
 const QUOTAS: &str = "quotas";
 
+/// Longest settings that are accepted at once, in bytes of JSON.
+pub const MAX_VALUES: usize = 64 << 10;
+
+/// Why these settings are not stored, wherever they come from; none if they are.
+pub(crate) fn values_fault(values: &Value) -> Option<String> {
+    if values.to_string().len() > MAX_VALUES {
+        Some(format!("must have at most {MAX_VALUES} bytes as JSON"))
+    } else if has_controls(values) {
+        Some("must not contain control characters".to_owned())
+    } else {
+        None
+    }
+}
+
+/// Whether a text in it has control characters other than those that lay out a text.
+fn has_controls(value: &Value) -> bool {
+    let bad = |text: &str| text.chars().any(|c| c.is_control() && !"\n\r\t".contains(c));
+    match value {
+        Value::String(text) => bad(text),
+        Value::Array(values) => values.iter().any(has_controls),
+        Value::Object(map) => map.iter().any(|(name, value)| bad(name) || has_controls(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// The flags and settings of a new tenant.
 fn defaults(settings: ConfigSettings) -> (Map<String, Value>, Map<String, Value>) {
     let mut values = settings.settings;

@@ -3,7 +3,7 @@
 //!
 //! - A new tenant gets the template's values, the plan's features as flags, and the plan's quotas as the setting `quotas`.
 //! - A repeated step adds missing values and keeps what the tenant has changed since.
-//! - **Archives**: `config.json` with flags and settings. Quotas are exported and not loaded.
+//! - **Archives**: `config.json` with flags and settings. Flags and quotas are exported and not loaded.
 
 use std::sync::Arc;
 

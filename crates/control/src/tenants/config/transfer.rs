@@ -1,20 +1,22 @@
-//! Exports and imports a tenant's flags and settings as one JSON document, `config.json`. Quotas are exported
-//! but not imported: they come from the tenant's current plan.
+//! Exports a tenant's flags and settings as one JSON document, `config.json`, and imports the settings. Flags and quotas
+//! are exported but not imported: they come from the tenant's own plan and template.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tenantry_model::{Failure, Write, columns};
 use tenantry_provider::transfer::{Content, Sink, Source, Tally, Transfer, bad_archive, broken};
-use tenantry_provider::verbs::{Context, Spec};
+use tenantry_provider::verbs::{Context, Provider as _, Spec};
 use tenantry_store::entity::config::Model;
 use tokio::io::AsyncReadExt as _;
 
-use super::{ConfigBuiltin, QUOTAS, map, row};
+use super::{ConfigBuiltin, QUOTAS, map, row, values_fault};
 
 const FILE: &str = "config.json";
-/// Largest document, in bytes.
-const MAX_BYTES: u64 = 16 << 20;
+/// Name of the imported part in counts and digests.
+const SET: &str = "settings";
+/// Largest document that is imported, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,11 +35,9 @@ impl Transfer for ConfigBuiltin {
         let row = config_row(context, spec).await?;
         let document = Document { flags: map(row.flags), settings: map(row.settings) };
         let mut tally = Tally::default();
-        for (set, values) in [("flags", &document.flags), ("settings", &document.settings)] {
-            tally.open(set);
-            for (key, value) in values.iter().filter(|(key, _)| *key != QUOTAS) {
-                tally.add(set, &[key.as_bytes(), value.to_string().as_bytes()]);
-            }
+        tally.open(SET);
+        for (key, value) in document.settings.iter().filter(|(key, _)| *key != QUOTAS) {
+            tally.add(SET, &[key.as_bytes(), value.to_string().as_bytes()]);
         }
         let text = json!(document).to_string();
         sink.file(FILE, text.len() as u64, &mut text.as_bytes()).await?;
@@ -62,11 +62,15 @@ impl Transfer for ConfigBuiltin {
         let read = serde_json::from_slice(&text);
         let mut document: Document = read.map_err(|why| bad_archive(format!("`{FILE}`: {why}")))?;
         document.settings.remove(QUOTAS);
+        // The same checks as for settings of a template or a request.
+        let values = Value::Object(document.settings.clone());
+        let fault = self.check(&json!({ "settings": values })).into_iter().map(|fault| fault.message).next();
+        if let Some(why) = fault.or_else(|| values_fault(&values)) {
+            return Err(bad_archive(format!("`{FILE}`: its settings {why}")));
+        }
         let quotas = map(row.settings).remove(QUOTAS);
         document.settings.extend(quotas.map(|quotas| (QUOTAS.to_owned(), quotas)));
-        let set = columns! {
-            "flags": document.flags, "settings": document.settings, "updated_at": context.now,
-        };
+        let set = columns! { "settings": document.settings, "updated_at": context.now };
         Ok(vec![Write::update("configs", columns! { "tenant_id": spec.tenant.id }, set)])
     }
 }
