@@ -10,6 +10,14 @@ use crate::access::secret::fingerprint;
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
 
+/// In place of the hash of a request that was deleted with its tenant: the key stands for any request.
+pub(crate) const FORGOTTEN: &str = "";
+
+/// Whether an answer is that of a request which created a tenant.
+pub(crate) fn is_creation(answer: &Value) -> bool {
+    ["operation_id", "tenant_id"].iter().all(|field| answer.get(field).is_some())
+}
+
 /// A key that a client chose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
@@ -111,16 +119,18 @@ impl Control {
             .await
             .map_err(Error::unavailable)?;
         match found {
-            Some(row) if row.body_hash != once.body_hash => Err(Error {
-                errors: vec![FieldError::new(
-                    "Idempotency-Key",
-                    "was sent before with another request; choose a new one",
-                )],
-                ..Error::new(
-                    ErrorCode::IdempotencyKeyReused,
-                    "the idempotency key was sent before with another request; choose a new one",
-                )
-            }),
+            Some(row) if ![once.body_hash.as_str(), FORGOTTEN].contains(&row.body_hash.as_str()) => {
+                Err(Error {
+                    errors: vec![FieldError::new(
+                        "Idempotency-Key",
+                        "was sent before with another request; choose a new one",
+                    )],
+                    ..Error::new(
+                        ErrorCode::IdempotencyKeyReused,
+                        "the idempotency key was sent before with another request; choose a new one",
+                    )
+                })
+            }
             found => Ok(found.map(|row| row.answer)),
         }
     }

@@ -27,6 +27,7 @@ use crate::ledger::{Act, OperationInput, StepInput, input_of, tenant_id};
 use crate::operations::view::{
     ApprovalView, CredentialView, OperationView, ResourceView, ResponseView, StepView,
 };
+use tenantry_store::keyring::KeyringError;
 use tenantry_store::record::{AuditRecord, audit};
 
 /// Longest wait for a signal to take effect before the request is answered.
@@ -249,14 +250,21 @@ impl Control {
             tenant: Some(tenant),
             data: Value::Null,
         };
+        let gone = || {
+            let message = "the operation has no unclaimed secrets: it created none, a client has claimed them already, \
+                           or the tenant was erased";
+            Error::new(ErrorCode::CredentialsGone, message)
+        };
         // The secrets are returned once, so the key is loaded before they are marked as claimed.
-        self.shared.keyring.load(tenant).await.map_err(Error::unavailable)?;
+        match self.shared.keyring.load(tenant).await {
+            Err(KeyringError::Destroyed(_)) => return Err(gone()),
+            loaded => loaded.map_err(Error::unavailable)?,
+        }
         let store = &self.shared.store;
         let sealed =
             store.claim_credentials(&target, now, audit(audited, now)).await.map_err(Error::unavailable)?;
         if sealed.is_empty() {
-            let message = "the operation has no unclaimed secrets: it created none, or a client has claimed them already";
-            return Err(Error::new(ErrorCode::CredentialsGone, message));
+            return Err(gone());
         }
         let open = |(name, sealed): (String, String)| {
             let value = self.shared.keyring.open(tenant, &sealed).map_err(Error::internal)?;

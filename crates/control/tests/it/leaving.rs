@@ -32,6 +32,29 @@ in_both_worlds! {
     no_trace_of_an_erased_tenant_is_found
     an_erasure_is_repeated_after_a_restore_of_the_registry
     concurrent_erasures_get_consecutive_certificates
+    a_repeated_request_does_not_create_an_erased_tenant_again
+}
+
+async fn a_repeated_request_does_not_create_an_erased_tenant_again(world: World) {
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let create = async || {
+        let key = IdempotencyKey::parse("sign-up 7").ok();
+        control.create_tenant(&caller, &request("Acme", "starter"), key).await.unwrap()
+    };
+    let first = create().await;
+    people(&world, control, false).await.unwrap();
+    control.erase(&caller, "acme", &reason(), None).await.unwrap();
+    people(&world, control, false).await.unwrap();
+    let again = create().await;
+    assert!(again.replayed);
+    assert_eq!((again.tenant.id, again.tenant.status), (first.tenant.id, TenantStatus::Deprovisioned));
+    assert_eq!(ask(&world, "SELECT id FROM tenants").await.len(), 1);
+    let hashes = ask(&world, "SELECT body_hash FROM idempotency_keys WHERE body_hash <> ''").await;
+    assert!(hashes.is_empty(), "a request that names people is not recognised by its hash");
+    let gone = control.claim_credentials(&caller, first.operation.id).await.err().unwrap();
+    assert_eq!(gone.code.as_str(), "credentials_gone");
+    process.control.stop().await;
 }
 
 /// Every certificate names its predecessor, so certificates are issued one at a time.

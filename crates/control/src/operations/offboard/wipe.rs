@@ -10,13 +10,14 @@ use tenantry_provider::Rows;
 use tenantry_store::signal_row;
 
 use super::plan::WIPE;
+use crate::access::idempotency::{FORGOTTEN, is_creation};
 use crate::ledger::{StepInput, read, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps, irreversible, writes};
 
 /// Tables that keep rows of deleted tenants. Personal data in them is sealed under the tenant's key.
 pub(super) const KEPT: [&str; 8] =
     ["operations", "resources", "events", "audit", "certificates", "customers", "subscriptions", "invoices"];
-/// Table of which only the rows of the deleting operation are kept.
+/// Table of which only the rows of the tenant's creation and of the deleting operation are kept.
 pub(super) const ANSWERS: &str = "idempotency_keys";
 
 /// Tables whose rows are deleted here, with their key columns. Providers delete the rows of other tables; the scan finds rows
@@ -49,7 +50,9 @@ impl Action for WipeRegistry {
     }
 }
 
-/// The writes that leave a tombstone. `by`: the deleting operation; idempotency keys of its requests keep their answer.
+/// The writes that leave a tombstone. `by`: the deleting operation; idempotency keys of its requests keep their answer. That
+/// of the tenant's creation keeps it too, so that a repeated request does not create a second tenant; the hash of that
+/// request is deleted, because the request names people.
 async fn anonymize(
     rows: &dyn Rows,
     tenant: TenantId,
@@ -64,9 +67,14 @@ async fn anonymize(
         }
     }
     for row in rows.find(ANSWERS, &of_tenant).await? {
-        if row["answer"]["operation_id"] != json!(by) {
-            writes.push(Write::delete(ANSWERS, key_of(&row, &["principal", "key_hash"])));
+        let (answer, key) = (&row["answer"], key_of(&row, &["principal", "key_hash"]));
+        if answer["operation_id"] == json!(by) {
+            continue;
         }
+        writes.push(match is_creation(answer) {
+            true => Write::update(ANSWERS, key, columns! { "body_hash": FORGOTTEN }),
+            false => Write::delete(ANSWERS, key),
+        });
     }
     for row in rows.find("customers", &of_tenant).await? {
         writes.push(Write::update("customers", key_of(&row, &["id"]), columns! { "sealed": () }));
