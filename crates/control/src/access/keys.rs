@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenantry_model::ErrorCode;
 use tenantry_model::id::KeyId;
-use tenantry_model::{TenantId, TenantStatus, Timestamp, Write, columns};
+use tenantry_model::suspension::Access;
+use tenantry_model::{Denied, TenantId, TenantStatus, Timestamp, Write, columns};
 
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
 use crate::access::secret::{fingerprint, generate};
@@ -180,7 +181,8 @@ impl Control {
     }
 
     /// Authenticates a request by its API key. Returns the error `unauthenticated` if the key is unknown, expired or
-    /// revoked, or belongs to a tenant that is being or was deleted.
+    /// revoked, or belongs to a tenant that is being or was deleted; the error of the suspension if it belongs to a tenant
+    /// whose suspension denies reading.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller> {
         let refused =
             || Error::new(ErrorCode::Unauthenticated, "the API key is missing, unknown, expired or revoked");
@@ -194,11 +196,14 @@ impl Control {
         }
         let key = KeyView::try_from(row)?;
         if let Some(tenant) = key.tenant_id {
-            // A tenant's own keys stop working when its deletion starts.
+            // A tenant's own keys stop working when its deletion starts, and are denied what a suspension denies. They
+            // work before the activation, to follow the onboarding.
             let access_status = self.shared.store.access_status(&tenant.to_string()).await;
-            let status = access_status.map_err(Error::unavailable)?.map(|access_status| access_status.status);
-            if matches!(status, None | Some(TenantStatus::Deprovisioning | TenantStatus::Deprovisioned)) {
-                return Err(refused());
+            let access_status = access_status.map_err(Error::unavailable)?.ok_or_else(refused)?;
+            match access_status.check(Access::Read, false) {
+                Ok(()) | Err(Denied::NotActive(TenantStatus::Pending | TenantStatus::Provisioning)) => {}
+                Err(Denied::NotActive(_)) => return Err(refused()),
+                Err(denied) => return Err(denied.into()),
             }
         }
         Ok(Caller {

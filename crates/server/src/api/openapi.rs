@@ -127,9 +127,8 @@ fn statuses(route: &Route) -> BTreeSet<u16> {
     statuses.extend([400, 406, 422, 500, 503]);
     match route.access {
         Access::Public(_) => {}
-        Access::Key(..) => statuses.extend([401, 403]),
-        // 402: the tenant is suspended until it has paid.
-        Access::Token(_) => statuses.extend([401, 402, 403]),
+        // 402: the tenant of the key or token is suspended until it has paid.
+        Access::Key(..) | Access::Token(_) => statuses.extend([401, 402, 403]),
     }
     if route.body.is_some() {
         statuses.extend([408, 413, 415]);

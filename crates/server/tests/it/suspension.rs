@@ -95,6 +95,25 @@ on_both! {
         put().await.expect(200);
     }
 
+    async fn a_tenants_key_is_denied_what_its_tenant_is(mut server: Server) {
+        let begun = server.post("/v1/tenants", &request("Acme", "gated")).await.expect(202).body;
+        let key = server.key("tenant", begun["tenant_id"].as_str().unwrap()).await;
+        let other = server.key("viewer", "").await;
+        let get = async |key: &str| read(server.bare(Method::GET, "/v1/tenants/acme").bearer_auth(key)).await;
+        get(&key).await.expect(200);
+        let id = begun["id"].as_str().unwrap();
+        server.post(&format!("/v1/operations/{id}/approve"), &json!({ "step": "approve" })).await.expect(200);
+        server.done(id).await;
+        get(&key).await.expect(200);
+        for (reason, mode, status) in [("payment", "blocked", 402), ("policy", "no_login", 403), ("quota", "read_only", 200)] {
+            suspend(&server, "acme", reason, mode).await.expect(200);
+            get(&key).await.expect(status);
+            get(&other).await.expect(200);
+            resume(&server, "acme", json!({})).await.expect(200);
+            get(&key).await.expect(200);
+        }
+    }
+
     async fn no_login_denies_signing_in(mut server: Server) {
         let begun = server.post("/v1/tenants", &request("Acme", "password")).await.expect(202);
         let operation = server.done(begun.body["id"].as_str().unwrap()).await;
