@@ -31,7 +31,7 @@ pub struct OperationView {
     pub state: OperationState,
     /// Whether the operation has ended.
     pub done: bool,
-    /// Fraction of the steps that have ended, from 0 to 1.
+    /// Fraction of the steps that are done or skipped, from 0 to 1. It falls during a rollback.
     pub progress: f64,
     /// Estimated end, from the durations of past operations.
     pub eta: Option<Timestamp>,

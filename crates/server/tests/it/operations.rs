@@ -56,6 +56,8 @@ on_both! {
         assert_eq!(operation["state"], "rolled_back");
         assert_eq!(operation["error"]["step"], "broken");
         assert_eq!(step(&operation, "identity")["state"], "undone");
+        assert_eq!(operation["progress"], 0.0, "nothing of it is left");
+        assert_eq!(server.event("tenant.provisioning_failed").await["data"]["step"], "broken");
         assert_eq!(server.get("/v1/tenants/acme").await.body["last_error"]["step"], "broken");
     }
 

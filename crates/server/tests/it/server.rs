@@ -300,6 +300,21 @@ impl Server {
         }
     }
 
+    /// The first event of a kind. Events are numbered after their commit, so waits for it.
+    pub async fn event(&self, kind: &str) -> Value {
+        let started = Instant::now();
+        loop {
+            let events = self.get("/v1/events?limit=100").await.expect(200).body;
+            let found =
+                events["data"].as_array().and_then(|all| all.iter().find(|event| event["type"] == kind));
+            if let Some(event) = found {
+                return event.clone();
+            }
+            assert!(started.elapsed() < PATIENCE, "no event {kind}: {events:#}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Number of rows of a table in the tenants' database of several processes.
     pub async fn rows_of_tenants(&self, table: &str) -> i64 {
         tenantry_testkit::store::count_rows(self.databases[2].url(), table).await

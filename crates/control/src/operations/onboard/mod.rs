@@ -53,7 +53,9 @@ impl Operation for Onboard {
                 columns! { "status": status, "last_error": error },
             )
         });
-        let data = json!({ "error": change.error_code(), "cancelled": operation.cancelled });
+        let data = json!({
+            "error": change.error_code(), "step": operation.error_step, "cancelled": operation.cancelled,
+        });
         status.into_iter().chain([change.alert("tenant.provisioning_failed", data)]).collect()
     }
 }
