@@ -5,7 +5,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::output::Column;
-use super::{Format, Session};
+use super::{Format, Session, yaml};
 
 const COLUMNS: [Column; 5] =
     [("SEQ", "/seq"), ("AT", "/at"), ("TYPE", "/type"), ("TENANT", "/tenant_id"), ("DATA", "/data")];
@@ -51,9 +51,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             client
                 .follow_events(after, |event| match session.output.format {
                     Format::Json => session.output.text(&event.to_string()),
-                    Format::Yaml => {
-                        session.output.text(&format!("---\n{}", yaml_serde::to_string(event)?.trim_end()))
-                    }
+                    Format::Yaml => session.output.text(&format!("---\n{}", yaml::document(event)?)),
                     Format::Table => {
                         let text =
                             |at: &str| event.pointer(at).and_then(Value::as_str).unwrap_or("-").to_owned();

@@ -23,6 +23,7 @@ mod stats;
 mod store;
 mod template;
 mod tenant;
+mod yaml;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -6,6 +6,8 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use super::yaml;
+
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -59,7 +61,7 @@ impl Output {
     pub fn value(&self, value: &Value) -> Result<()> {
         match self.format {
             Format::Json => self.text(&serde_json::to_string_pretty(value)?),
-            Format::Table | Format::Yaml => self.text(yaml_serde::to_string(value)?.trim_end()),
+            Format::Table | Format::Yaml => self.text(&yaml::document(value)?),
         }
     }
 

@@ -10,7 +10,7 @@ use tenantry_control::template::{self, ChangeKind, Library, Template, TemplateDi
 use tenantry_provider::Registry;
 
 use super::output::Column;
-use super::{Exit, Session};
+use super::{Exit, Session, yaml};
 use crate::client::path_segment;
 use crate::config::{self, Config};
 use crate::process::explain;
@@ -129,7 +129,7 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
             match session.output.format {
                 // Serialized from the template itself: a JSON value would lose the order of the steps.
                 super::Format::Json => session.output.text(&serde_json::to_string_pretty(template.as_ref())?),
-                _ => session.output.text(yaml_serde::to_string(template.as_ref())?.trim_end()),
+                _ => session.output.text(&yaml::document(template.as_ref())?),
             }
         }
     }
