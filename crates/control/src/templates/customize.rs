@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Template;
-use super::expression::{compile, names};
+use super::expression::Expression;
 use crate::error::FieldError;
 use tenantry_model::{Permission, Scope};
 
@@ -81,11 +81,11 @@ pub(crate) fn faults(template: &Template) -> Vec<FieldError> {
         if message.trim().is_empty() {
             fault(format!("{at}.message"), "must not be blank: say which values are allowed".to_owned());
         }
-        match compile(rule) {
+        match Expression::compile(rule) {
             Err(why) => fault(format!("{at}.rule"), why),
-            Ok(program) => {
+            Ok(expression) => {
                 let spoken_of = variables(template);
-                for name in names(&program).into_iter().filter(|name| !spoken_of.contains(name.as_str())) {
+                for name in expression.variables().filter(|name| !spoken_of.contains(*name)) {
                     let all: Vec<&str> = spoken_of.iter().map(String::as_str).collect();
                     let message = format!("there is no `{name}`; there are {}", all.join(", "));
                     fault(format!("{at}.rule"), message);

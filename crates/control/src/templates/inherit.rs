@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use cel::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Template;
-use super::expression::{cel, compile, names, plain};
+use super::expression::{Expression, Variables};
 use crate::error::FieldError;
 
 /// The block `inherit` of a template: the main tenant and the inherited settings.
@@ -30,11 +29,10 @@ const VARIABLES: [&str; 2] = ["settings", "value"];
 pub(super) fn faults(template: &Template) -> Vec<FieldError> {
     let expressions = template.inherit.iter().flat_map(|inherit| &inherit.settings);
     let faults = expressions.filter_map(|(name, expression)| {
-        let unknown = |program| names(program).into_iter().find(|name| !VARIABLES.contains(&name.as_str()));
-        let why = match compile(expression) {
+        let why = match Expression::compile(expression) {
             Err(why) => why,
-            Ok(program) => {
-                let name = unknown(&program)?;
+            Ok(expression) => {
+                let name = expression.variables().find(|name| !VARIABLES.contains(name))?;
                 format!(
                     "the variable `{name}` is not known; an expression may use {}",
                     VARIABLES.join(" and ")
@@ -51,17 +49,17 @@ impl Inherit {
     /// evaluated.
     pub fn apply(&self, main: &Map<String, Value>) -> Result<Map<String, Value>, Vec<FieldError>> {
         let (mut taken, mut faults) = (Map::new(), Vec::new());
+        let mut variables = Variables::default();
+        variables.set("settings", &Value::Object(main.clone()));
         for (name, expression) in &self.settings {
             let Some(value) = main.get(name) else { continue };
-            let mut context = Context::default();
-            context.add_variable_from_value("value", cel(value));
-            context.add_variable_from_value("settings", cel(&Value::Object(main.clone())));
-            let answer = compile(expression).ok().and_then(|program| program.execute(&context).ok());
-            match answer.as_ref().and_then(plain) {
-                Some(value) => {
+            variables.set("value", value);
+            match Expression::compile(expression).and_then(|compiled| compiled.evaluate(&variables)) {
+                Ok(value) => {
                     taken.insert(name.clone(), value);
                 }
-                None => faults.push(FieldError::new(
+                // The reason may quote a value.
+                Err(_) => faults.push(FieldError::new(
                     format!("inherit.settings.{name}"),
                     format!("`{expression}` cannot be evaluated for the main tenant's value"),
                 )),

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cel::{Context, Value as Cel};
 use serde_json::{Value, json};
 use tenantry_model::quota::Quotas;
 use tenantry_model::{Plan, Scope};
@@ -12,7 +11,7 @@ use super::request::{CreateTenant, EncryptionLevel};
 use crate::error::FieldError;
 use crate::templates::Template;
 use crate::templates::customize::{KEYS, Rule, UNITS};
-use crate::templates::expression::{cel, compile, names};
+use crate::templates::expression::{Expression, Variables};
 
 /// The customizations that a request asks for, by key: the request's field and its value.
 fn asked(request: &CreateTenant) -> BTreeMap<String, (String, Value)> {
@@ -66,16 +65,16 @@ pub(super) fn broken_rules(
         return Vec::new();
     }
     let asked = asked(request);
-    let context = context(template, plan, request, region, &asked);
+    let variables = variables(template, plan, request, region, &asked);
     let broken = template.customizations.rules.iter().filter_map(|Rule { rule, message }| {
-        let program = compile(rule).ok()?;
-        let message = match program.execute(&context) {
-            Ok(Cel::Bool(true)) => return None,
-            Ok(Cel::Bool(false)) => message.clone(),
+        let expression = Expression::compile(rule).ok()?;
+        let message = match expression.evaluate(&variables) {
+            Ok(Value::Bool(true)) => return None,
+            Ok(Value::Bool(false)) => message.clone(),
             // A rule without a boolean result counts as broken.
             Ok(_) | Err(_) => format!("{message} (the rule `{rule}` cannot be evaluated for this request)"),
         };
-        let about = names(&program).iter().find_map(|name| asked.get(name)).map(|(at, _)| at.as_str());
+        let about = expression.variables().find_map(|name| asked.get(name)).map(|(at, _)| at.as_str());
         Some(FieldError::new(about.unwrap_or_default(), message))
     });
     broken.collect()
@@ -95,14 +94,14 @@ pub(super) fn approvals<'a>(
 }
 
 /// The variables of rules: values of the request and the plan, customizations, the tenant's quotas, and units.
-fn context(
+fn variables(
     template: &Template,
     plan: &Plan,
     request: &CreateTenant,
     region: &str,
     asked: &BTreeMap<String, (String, Value)>,
-) -> Context<'static, 'static> {
-    let mut context = Context::default();
+) -> Variables {
+    let mut variables = Variables::default();
     let compliance = request.compliance.clone().unwrap_or_default();
     let features = request.subscription.features.as_ref().unwrap_or(&plan.features);
     let facts = [
@@ -114,18 +113,18 @@ fn context(
         ("retention_period", json!(compliance.retention_period)),
     ];
     for (name, value) in &facts {
-        context.add_variable_from_value(*name, cel(value));
+        variables.set(name, value);
     }
     for (key, _) in KEYS {
-        context.add_variable_from_value(key, asked.get(key).map_or(Cel::Null, |(_, value)| cel(value)));
+        variables.set(key, asked.get(key).map_or(&Value::Null, |(_, value)| value));
     }
     for (name, quota) in quotas(template, plan, request) {
-        context.add_variable_from_value(name, Cel::Int(i64::try_from(quota.0).unwrap_or(i64::MAX)));
+        variables.set(&name, &json!(i64::try_from(quota.0).unwrap_or(i64::MAX)));
     }
     for (unit, factor) in UNITS {
-        context.add_variable_from_value(unit, Cel::Int(factor));
+        variables.set(unit, &json!(factor));
     }
-    context
+    variables
 }
 
 #[cfg(test)]

@@ -55,7 +55,13 @@ async fn postgres_fuzz() {
     println!("postgres_fuzz: {count} cases; repeat with TENANTRY_TEST_SEED={seed}");
     let cases = (0..count).map(|number| Case::new(seed.wrapping_add(number)));
     let ended: Vec<(Case, Result<Ending, String>)> = stream::iter(cases)
-        .map(|case| async { (case.clone(), run(case).await) })
+        .map(|case| async {
+            let ending = run(case.clone()).await;
+            if let Err(why) = &ending {
+                println!("seed {}, {:?} fails: {why}", case.seed, case.model);
+            }
+            (case, ending)
+        })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
@@ -68,11 +74,6 @@ async fn postgres_fuzz() {
     for (case, ending) in &ended {
         if let Ok(Ending::Refused(why)) = ending {
             println!("seed {}, {:?}: {why}", case.seed, case.model);
-        }
-    }
-    for (case, ending) in &ended {
-        if let Err(why) = ending {
-            println!("seed {}, {:?} fails: {why}", case.seed, case.model);
         }
     }
     let mut failed = Vec::new();
