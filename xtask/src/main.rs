@@ -9,6 +9,7 @@ mod phase;
 mod postgres;
 mod releases;
 mod services;
+mod systemd;
 mod test;
 mod tidy;
 
@@ -22,8 +23,8 @@ cargo xtask COMMAND
   services install [--with-lint-tools]
                                       install what is missing (apt, as root or by passwordless sudo; npm)
   test [--full] [--filter X] [--postgres N] [-- ARG...]
-                                      fmt, tidy, clippy, deny, machete, then every test, and those that depend
-                                      on the release of PostgreSQL once more on the newest (--full: on each);
+                                      fmt, tidy, clippy, deny, machete, systemd, then every test, and those that
+                                      depend on the release of PostgreSQL once more on the newest (--full: on each);
                                       --filter runs only the tests whose name contains X and no checks;
                                       --postgres runs all tests on release N only; ARGs go to the test binaries
   bench [NAME] [--full]               measure the release build against its limits, e.g. `bench onboard`

@@ -14,7 +14,7 @@ use crate::libtest::Tally;
 use crate::postgres::{Cluster, Durability};
 use crate::releases::{RELEASES, Release};
 use crate::services::{self, INSTALL, INSTALL_LINT_TOOLS, Postgres};
-use crate::{Error, cargo, phase, tidy, usage};
+use crate::{Error, cargo, phase, systemd, tidy, usage};
 
 const POSTGRES: &str = "TENANTRY_TEST_POSTGRES";
 
@@ -201,6 +201,12 @@ impl Results {
                     command: INSTALL_LINT_TOOLS.to_owned(),
                     times: 1,
                 });
+            }
+        }
+        match systemd::missing() {
+            None => self.check("systemd", systemd::check),
+            Some(reason) => {
+                self.skip(Skip { suite: "systemd".to_owned(), reason, command: String::new(), times: 1 });
             }
         }
     }
