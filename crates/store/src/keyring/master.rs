@@ -1,7 +1,7 @@
-//! Reads or creates the master key: 32 bytes in a file that only its owner may access. It encrypts every
+//! Reads or creates the master key: 32 bytes in a file that only its owner may access, or root's group. It encrypts every
 //! other key. Touches this file only; the key is kept in memory and overwritten when it is dropped.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ impl MasterKey {
     pub fn read(path: &Path) -> Result<Self, MasterKeyError> {
         let failed = |error| MasterKeyError::File(path.to_owned(), error);
         let file = File::open(path).map_err(failed)?;
-        if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+        if !is_private(&file.metadata().map_err(failed)?) {
             return Err(MasterKeyError::Open(path.to_owned()));
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(LENGTH + 1));
@@ -73,9 +73,16 @@ impl MasterKey {
     }
 }
 
+/// Whether no other user can access the file. The group may read a file of root: this is how systemd (credentials of a
+/// service with `User=`) and Kubernetes (secrets with `fsGroup`) hand a file to one service.
+fn is_private(file: &Metadata) -> bool {
+    let of_others = file.mode() & 0o077;
+    of_others == 0 || of_others == 0o040 && file.uid() == 0
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, chown};
 
     use super::*;
 
@@ -99,10 +106,21 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             assert!(matches!(MasterKey::read_or_create(&path), Err(MasterKeyError::Length(_))), "{length}");
         }
-        for mode in [0o640, 0o604, 0o620] {
+        for mode in [0o604, 0o620, 0o660, 0o444] {
             std::fs::write(&path, [1; 32]).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::Open(_))), "{mode:o}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+        let is_of_root = std::fs::metadata(&path).unwrap().uid() == 0;
+        assert_eq!(
+            MasterKey::read(&path).is_ok(),
+            is_of_root,
+            "only root's files may be its group's as well"
+        );
+        if is_of_root {
+            chown(&path, Some(65_534), None).unwrap();
+            assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::Open(_))));
         }
     }
 }
