@@ -69,6 +69,11 @@ pub struct NewKeyView {
     pub secret: Option<String>,
 }
 
+/// The error for a key that gives no access, whatever the reason is.
+fn refused() -> Error {
+    Error::new(ErrorCode::Unauthenticated, "the API key is missing, unknown, expired or revoked")
+}
+
 impl Control {
     /// Makes a key. Sent again under the same idempotency key, it gives that API key without its secret.
     pub async fn create_key(
@@ -184,12 +189,21 @@ impl Control {
     /// revoked, or belongs to a tenant that is being or was deleted; the error of the suspension if it belongs to a tenant
     /// whose suspension denies reading.
     pub async fn authenticate(&self, bearer: &str) -> Result<Caller> {
-        let refused =
-            || Error::new(ErrorCode::Unauthenticated, "the API key is missing, unknown, expired or revoked");
         if !bearer.starts_with(PREFIX) || bearer.len() > 100 {
             return Err(refused());
         }
         let row = self.shared.store.key_by_hash(&fingerprint(bearer)).await.map_err(Error::unavailable)?;
+        self.admit_key(row).await
+    }
+
+    /// Authenticates a caller again, for a request that lasts: returns the error that [`Self::authenticate`] would return now.
+    pub async fn reauthenticate(&self, caller: &Caller) -> Result<()> {
+        let row = self.shared.store.key(&caller.principal).await.map_err(Error::unavailable)?;
+        self.admit_key(row).await.map(drop)
+    }
+
+    /// The caller of this key.
+    async fn admit_key(&self, row: Option<entity::api_key::Model>) -> Result<Caller> {
         let row = row.filter(|row| row.revoked_at.is_none()).ok_or_else(refused)?;
         if row.expires_at.is_some_and(|at| *at <= self.now()) {
             return Err(refused());

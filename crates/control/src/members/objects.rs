@@ -71,14 +71,26 @@ impl Control {
     /// while the tenant's status denies this access.
     pub async fn open_signed(&self, signed: &Signed) -> Result<(Arc<dyn TenantObjects>, Timestamp)> {
         let now = self.now();
-        let (keeper, tenant) = self.signer(signed, now).await?;
+        let (keeper, tenant) = self.admit_signed(signed, now).await?;
+        Ok((keeper.scoped(tenant, self.sealer_of(tenant).await?), now))
+    }
+
+    /// Checks the access of a signed URL again, for bytes that pass for longer than a request takes. `since`: the time at which
+    /// the URL was opened; it may expire meanwhile.
+    pub async fn readmit_signed(&self, signed: &Signed, since: Timestamp) -> Result<()> {
+        self.admit_signed(signed, since).await.map(drop)
+    }
+
+    /// The provider and the tenant of a URL whose signature is valid at this time, if the tenant's status allows the access.
+    async fn admit_signed(&self, signed: &Signed, at: Timestamp) -> Result<(&dyn Objects, TenantId)> {
+        let (keeper, tenant) = self.signer(signed, at).await?;
         let access = match signed.method {
             Method::Get => Access::ReadSigned,
             Method::Put | Method::Delete => Access::WriteSigned,
         };
         // Before the tenant is active, only the smoke test has a session to sign with.
         self.access_status(&tenant.to_string()).await?.check(access, true)?;
-        Ok((keeper.scoped(tenant, self.sealer_of(tenant).await?), now))
+        Ok((keeper, tenant))
     }
 
     /// The provider that signed an address, and the tenant whose bucket it opens. Two instances may have buckets of one

@@ -1,15 +1,12 @@
 //! `/v1/tenants/{id}/exports`, `backups`, `restores` and `imports`: archives of a tenant's data. `/exports`:
 //! a tenant's own exports by its token, and their content through signed URLs.
 
-use std::io;
-
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
 };
 use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse;
-use futures::TryStreamExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tenantry_control::TenantSession;
@@ -22,6 +19,7 @@ use tenantry_model::Timestamp;
 use tenantry_model::id::ArchiveId;
 use tokio_util::io::{ReaderStream, StreamReader};
 
+use super::admitted::admitted;
 use super::call::{Call, answer, replayed};
 use super::objects::{range, with};
 use super::problem::Result;
@@ -202,9 +200,19 @@ async fn restore(call: Call, caller: Caller) -> Result {
 }
 
 async fn import(mut call: Call, caller: Caller) -> Result {
-    let bytes = Box::pin(StreamReader::new(call.take_bytes().map_err(io::Error::other)));
+    let (control, uploader) = (call.control().clone(), caller.clone());
+    let check = move || {
+        let (control, uploader) = (control.clone(), uploader.clone());
+        async move { control.reauthenticate(&uploader).await }
+    };
+    let bytes = Box::pin(StreamReader::new(admitted(call.take_bytes(), check.clone())));
     let key = call.idempotency_key.clone();
-    let begun = call.control().import(&caller, call.segment("id"), bytes, key).await?;
+    let begun = call.control().import(&caller, call.segment("id"), bytes, key).await;
+    if begun.is_err() {
+        // If the key was revoked meanwhile, that is the reason.
+        check().await?;
+    }
+    let begun = begun?;
     replayed(accepted(&begun.value)?, begun.replayed)
 }
 

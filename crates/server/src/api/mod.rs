@@ -2,6 +2,7 @@
 //! each route. One file per resource; a handler reads its parameters, calls the control plane once and writes
 //! the response.
 
+mod admitted;
 mod auth;
 mod call;
 mod certificates;

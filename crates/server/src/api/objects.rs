@@ -2,8 +2,6 @@
 //! through signed URLs only, as attachments in a sandbox, so that uploaded HTML never runs on the server's
 //! origin.
 
-use std::io;
-
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
@@ -11,7 +9,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures::TryStreamExt;
+use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tenantry_control::TenantSession;
@@ -22,6 +20,7 @@ use tenantry_model::Timestamp;
 use tenantry_provider::objects::{self, Content, Meta, New, Range, Signed, Usage};
 use tokio_util::io::{ReaderStream, StreamReader};
 
+use super::admitted::admitted;
 use super::call::{Call, answer};
 use super::problem::Result;
 use super::route::{
@@ -135,9 +134,11 @@ fn signed(call: &Call, method: objects::Method) -> Signed {
 async fn get(call: Call) -> Result {
     let range = call.header(RANGE.as_str())?.and_then(range);
     let signed = signed(&call, objects::Method::Get);
-    let (objects, _) = call.control().open_signed(&signed).await?;
+    let (objects, at) = call.control().open_signed(&signed).await?;
     let content = objects.get(&signed.key, range).await.map_err(object_error)?;
     let content = content.ok_or_else(|| Error::not_found("object"))?;
+    let body = admitted(ReaderStream::new(content.body), readmit(&call, &signed, at));
+    let content = Content { body: Box::pin(StreamReader::new(body)), ..content };
     let etag = format!("\"{}\"", content.meta.etag);
     let known = call.header(IF_NONE_MATCH.as_str())?.unwrap_or_default();
     if known.split(',').any(|one| one.trim().trim_start_matches("W/") == etag) {
@@ -170,11 +171,28 @@ fn serve(content: Content, partial: bool, etag: String) -> Result {
 async fn put(mut call: Call) -> Result {
     let signed = signed(&call, objects::Method::Put);
     let (objects, at) = call.control().open_signed(&signed).await?;
-    let bytes = call.take_bytes().map_err(io::Error::other);
+    let check = readmit(&call, &signed, at);
+    let bytes = Box::pin(StreamReader::new(admitted(call.take_bytes(), check.clone())));
     let content_type = call.header(CONTENT_TYPE.as_str())?;
-    let new = New { key: &signed.key, content_type, at };
-    let stored = objects.put(new, Box::pin(StreamReader::new(bytes))).await;
+    let stored = objects.put(New { key: &signed.key, content_type, at }, bytes).await;
+    if stored.is_err() {
+        // If the access has ended meanwhile, that is the reason.
+        check().await?;
+    }
     answer(StatusCode::OK, &stored.map_err(object_error)?)
+}
+
+/// The check of a signed URL that was opened at this time, while bytes pass.
+fn readmit(
+    call: &Call,
+    signed: &Signed,
+    at: Timestamp,
+) -> impl Fn() -> BoxFuture<'static, std::result::Result<(), Error>> + Clone + Send + use<> {
+    let (control, signed) = (call.control().clone(), signed.clone());
+    move || {
+        let (control, signed) = (control.clone(), signed.clone());
+        Box::pin(async move { control.readmit_signed(&signed, at).await })
+    }
 }
 
 async fn delete(call: Call) -> Result {

@@ -1,6 +1,6 @@
-//! Server-sent events. A stream ends when its operation is done, when the server drains, or after 15 minutes,
-//! so that a revoked key does not receive events indefinitely; the client reconnects with the last id it has
-//! received.
+//! Server-sent events. A stream ends when its operation is done, when the server drains, or after 15 minutes; the client
+//! reconnects with the last id it has received. The key is authenticated again before each message and each keep-alive, so
+//! that one that was revoked, or whose tenant was suspended, receives nothing more.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,12 +10,11 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, stream};
 use serde::Serialize;
 use tenantry_control::access::Caller;
-use tenantry_control::error::Error;
 use tenantry_control::view::{EventView, OperationView};
 use tenantry_engine::Changes;
 use tenantry_model::id::OperationId;
 use tokio::sync::{broadcast, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::App;
 
@@ -90,13 +89,15 @@ async fn next_change(
     seen: i64,
 ) -> Option<OperationView> {
     loop {
-        match changes.next().await {
-            Ok(run) if run.operation.version <= seen => continue,
-            // Some changes were missed; read the present state.
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return None,
+        match timeout(KEEP_ALIVE, changes.next()).await {
+            Ok(Ok(run)) if run.operation.version <= seen => continue,
+            // Some changes may have been missed, or the key revoked; read the present state.
+            Ok(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) | Err(_) => {}
+            Ok(Err(broadcast::error::RecvError::Closed)) => return None,
         }
         let view = app.control.operation(caller, id).await.ok()?;
+        // After the read: what was read before the key was revoked is not sent afterwards.
+        app.control.reauthenticate(caller).await.ok()?;
         if view.version > seen {
             return Some(view);
         }
@@ -133,10 +134,14 @@ async fn next_events(
     loop {
         // Marked as seen before the read, so that events sealed meanwhile wake this task.
         head.borrow_and_update();
-        match app.control.events(caller, after, BATCH).await {
-            Ok(events) if events.is_empty() => head.changed().await.ok()?,
-            Ok(events) => return Some(events),
-            Err(Error { .. }) => return None,
+        let events = app.control.events(caller, after, BATCH).await.ok()?;
+        // After the read: what was read before the key was revoked is not sent afterwards.
+        app.control.reauthenticate(caller).await.ok()?;
+        if !events.is_empty() {
+            return Some(events);
+        }
+        if let Ok(changed) = timeout(KEEP_ALIVE, head.changed()).await {
+            changed.ok()?;
         }
     }
 }

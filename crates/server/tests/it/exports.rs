@@ -281,6 +281,27 @@ on_both! {
         assert_eq!(server.done(begun["id"].as_str().unwrap()).await["state"], "succeeded", "of the maximum size");
     }
 
+    async fn an_import_under_way_ends_with_its_key(mut server: Server) {
+        let (acme, _) = tenant(&server, "Acme", "starter").await;
+        let made = export(&server, &acme).await;
+        let archive = bytes(&server, &address(&server, &acme, &made).await).await;
+        let key = server.post("/v1/keys", &json!({ "name": "o", "scopes": ["operator"] })).await.expect(201).body;
+        let (before, operations) = (server.files("archives"), server.counts().await);
+        let (send, sent) = futures::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+        let upload = server.bare(Method::POST, &format!("/v1/tenants/{acme}/imports"));
+        let upload = upload.bearer_auth(key["secret"].as_str().unwrap()).body(reqwest::Body::wrap_stream(sent));
+        let upload = tokio::spawn(read(upload));
+        let (first, rest) = archive.split_at(archive.len() / 2);
+        send.unbounded_send(Ok(first.to_vec())).unwrap();
+        server.until_files("archives", |files| *files != before).await;
+        server.post(&format!("/v1/keys/{}/revoke", key["id"].as_str().unwrap()), &json!({})).await.expect(200);
+        send.unbounded_send(Ok(rest.to_vec())).unwrap();
+        drop(send);
+        upload.await.unwrap().problem(401, "unauthenticated");
+        server.until_files("archives", |files| *files == before).await;
+        assert_eq!(server.counts().await, operations, "no operation has begun");
+    }
+
     async fn an_import_into_a_new_tenant_has_the_same_content(mut server: Server) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("acme.tar.zst");

@@ -1,6 +1,7 @@
 //! Runs the real binary for one test, with a configuration in a temporary folder; kills it when the test
 //! ends.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -297,6 +298,30 @@ impl Server {
             }
             assert!(started.elapsed() < PATIENCE, "condition not met: {operation:#}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Paths of all files below a folder of the server's data.
+    pub fn files(&self, folder: &str) -> BTreeSet<PathBuf> {
+        let (mut found, mut open) = (BTreeSet::new(), vec![self.folder().join(folder)]);
+        while let Some(folder) = open.pop() {
+            for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    found.insert(path);
+                }
+            }
+        }
+        found
+    }
+
+    /// Waits until the files below a folder are as they should be.
+    pub async fn until_files(&self, folder: &str, enough: impl Fn(&BTreeSet<PathBuf>) -> bool) {
+        let started = Instant::now();
+        while !enough(&self.files(folder)) {
+            assert!(started.elapsed() < PATIENCE, "{:#?}", self.files(folder));
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 

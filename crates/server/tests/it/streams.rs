@@ -91,6 +91,33 @@ on_both! {
         assert_eq!(rest["data"][0]["seq"], last + 1);
     }
 
+    async fn a_revoked_key_receives_nothing_more(mut server: Server) {
+        let made = server.post("/v1/keys", &json!({ "name": "v", "scopes": ["viewer"] })).await.expect(201).body;
+        let key = made["secret"].as_str().unwrap();
+        let operation = server.post("/v1/tenants", &request("Acme", "gated")).await.expect(202).body;
+        let id = operation["id"].as_str().unwrap();
+        let (started, mut has_started) = tokio::sync::mpsc::unbounded_channel();
+        let follow = |path: String| {
+            let started = started.clone();
+            let request = server.bare(Method::GET, &path).bearer_auth(key).header("accept", "text/event-stream");
+            tokio::spawn(messages(request, move |found| {
+                let _ = (found.len() == 1).then(|| started.send(()));
+                false
+            }))
+        };
+        let events = follow("/v1/events".to_owned());
+        let changes = follow(format!("/v1/operations/{id}/events"));
+        has_started.recv().await.unwrap();
+        has_started.recv().await.unwrap();
+        server.post(&format!("/v1/keys/{}/revoke", made["id"].as_str().unwrap()), &json!({})).await.expect(200);
+        server.post(&format!("/v1/operations/{id}/approve"), &json!({ "step": "approve" })).await.expect(200);
+        server.done(id).await;
+        server.event("tenant.provisioned").await;
+        let (events, changes) = (events.await.unwrap(), changes.await.unwrap());
+        assert!(events.iter().all(|(_, event)| event["type"] != "tenant.provisioned"), "{events:#?}");
+        assert!(changes.iter().all(|(_, view)| view["done"] == false), "{changes:#?}");
+    }
+
     async fn streams_end_on_shutdown(mut server: Server) {
         let following = tokio::spawn(messages(
             server.request(Method::GET, "/v1/events").header("accept", "text/event-stream"),

@@ -95,6 +95,25 @@ on_both! {
         put().await.expect(200);
     }
 
+    async fn an_upload_under_way_is_denied_what_its_tenant_is(mut server: Server) {
+        let (tenant, token) = onboard(&server, "Acme", "growth").await;
+        let request = server.bare(Method::POST, "/objects/urls").bearer_auth(&token);
+        let signed = read(request.json(&json!({ "key": "a", "method": "PUT" }))).await.expect(201).body;
+        let address = signed["url"].as_str().unwrap().strip_prefix(&server.url).unwrap().to_owned();
+        let (send, sent) = futures::channel::mpsc::unbounded::<Result<&str, std::io::Error>>();
+        let before = server.files("buckets");
+        let upload = server.bare(Method::PUT, &address).body(reqwest::Body::wrap_stream(sent));
+        let upload = tokio::spawn(read(upload));
+        send.unbounded_send(Ok("text")).unwrap();
+        server.until_files("buckets", |files| *files != before).await;
+        suspend(&server, &tenant, "policy", "blocked").await.expect(200);
+        drop(send);
+        upload.await.unwrap().problem(403, "tenant_suspended");
+        resume(&server, &tenant, json!({})).await.expect(200);
+        let objects = read(server.bare(Method::GET, "/objects").bearer_auth(&token)).await.expect(200).body;
+        assert_eq!(objects["data"], json!([]), "nothing was stored");
+    }
+
     async fn a_tenants_key_is_denied_what_its_tenant_is(mut server: Server) {
         let begun = server.post("/v1/tenants", &request("Acme", "gated")).await.expect(202).body;
         let key = server.key("tenant", begun["tenant_id"].as_str().unwrap()).await;
