@@ -45,6 +45,11 @@ impl Caller {
         Err(Error::new(ErrorCode::Forbidden, message))
     }
 
+    /// Whether the caller may see the providers' own settings in templates and plans, which can be secrets.
+    pub fn sees_secrets(&self) -> bool {
+        self.scopes.iter().any(|scope| matches!(scope, Scope::Admin | Scope::Operator))
+    }
+
     /// Returns an error for a tenant that the caller may not see; the same one as for a tenant that does not exist.
     pub fn may_see(&self, tenant: TenantId) -> Result<()> {
         match self.tenant {

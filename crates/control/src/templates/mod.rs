@@ -94,6 +94,12 @@ impl Template {
         self.steps.contains_key(built_in::RESERVE)
     }
 
+    /// The template for callers that may not see secrets: the values under `with`, which only providers read, are hidden.
+    pub fn without_secrets(mut self) -> Self {
+        self.steps.values_mut().for_each(|step| hide(&mut step.with));
+        self
+    }
+
     /// Number of resources that the steps create, by kind.
     pub fn needed(&self) -> BTreeMap<String, u32> {
         let mut needed = BTreeMap::new();
@@ -102,6 +108,11 @@ impl Template {
         }
         needed
     }
+}
+
+/// Replaces the values of a provider's own settings, for callers that may not see secrets.
+pub(crate) fn hide(settings: &mut Map<String, Value>) {
+    settings.values_mut().for_each(|value| *value = Value::from("***"));
 }
 
 /// One step. Without `kind` and `wait`, the key names a built-in action: `smoke_test` or `activate`.

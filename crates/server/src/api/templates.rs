@@ -54,6 +54,7 @@ pub fn routes() -> Vec<Route> {
             "Get the newest version of a template",
             key(needs, latest),
         )
+        .about("Values under `with` are hidden from keys without the scope `operator` or `admin`.")
         .gives::<Template>(StatusCode::OK, "The template.")
         .fails(&[404]),
         Route::new(
@@ -78,8 +79,14 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list(call: Call, _: Caller) -> Result {
-    let data: Vec<&Template> = call.control().templates().iter().map(AsRef::as_ref).collect();
+/// A template as this caller may see it.
+fn shown(caller: &Caller, template: &Template) -> Template {
+    let template = template.clone();
+    if caller.sees_secrets() { template } else { template.without_secrets() }
+}
+
+async fn list(call: Call, caller: Caller) -> Result {
+    let data: Vec<Template> = call.control().templates().iter().map(|it| shown(&caller, it)).collect();
     answer(StatusCode::OK, &Page { data, has_more: false, next_cursor: None })
 }
 
@@ -87,19 +94,22 @@ async fn schema(call: Call, _: Caller) -> Result {
     answer(StatusCode::OK, &template::schema(call.control().providers()))
 }
 
-async fn latest(call: Call, _: Caller) -> Result {
+async fn latest(call: Call, caller: Caller) -> Result {
     let template = call.control().templates().latest(call.segment("name"));
-    answer(StatusCode::OK, template.ok_or_else(|| Error::not_found("template"))?.as_ref())
+    answer(StatusCode::OK, &shown(&caller, template.ok_or_else(|| Error::not_found("template"))?))
 }
 
-async fn version(call: Call, _: Caller) -> Result {
+async fn version(call: Call, caller: Caller) -> Result {
     let version = call.segment("version").parse().ok();
     let template =
         version.and_then(|version| call.control().templates().version(call.segment("name"), version));
-    answer(StatusCode::OK, template.ok_or_else(|| Error::not_found("version of this template"))?.as_ref())
+    answer(
+        StatusCode::OK,
+        &shown(&caller, template.ok_or_else(|| Error::not_found("version of this template"))?),
+    )
 }
 
-async fn diff(call: Call, _: Caller) -> Result {
+async fn diff(call: Call, caller: Caller) -> Result {
     let (templates, name) = (call.control().templates(), call.segment("name"));
     let given = |param: &str| call.param(param).and_then(|text| text.parse().ok());
     let newest = || templates.latest(name).map(|template| template.version);
@@ -111,5 +121,5 @@ async fn diff(call: Call, _: Caller) -> Result {
             .before(name, to.version)
             .ok_or_else(|| Error::not_found("earlier version of this template to compare with"))?,
     };
-    answer(StatusCode::OK, &template::diff(from, to))
+    answer(StatusCode::OK, &template::diff(&shown(&caller, from), &shown(&caller, to)))
 }

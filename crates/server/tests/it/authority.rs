@@ -91,6 +91,28 @@ on_both! {
         tenantry_testkit::report::add(&format!("authority: {tried} calls of routes with a wrong or lesser key"));
     }
 
+    async fn settings_of_providers_are_shown_to_operators_only(mut server: Server) {
+        let tenant = server.onboard("Acme").await["tenant_id"].as_str().unwrap().to_owned();
+        // Part of a command in a template, as a password would be.
+        let secret = "exit 1";
+        let shown = async |scope: &str| {
+            let key = server.key(scope, &tenant).await;
+            let mut all = String::new();
+            for path in ["", "/failing", "/failing/versions/1"] {
+                let path = format!("/v1/templates{path}");
+                all += &read(server.bare(Method::GET, &path).bearer_auth(&key)).await.expect(200).text;
+            }
+            if ["operator", "signup"].contains(&scope) {
+                let plan = server.bare(Method::POST, "/v1/tenants?dry_run=true").bearer_auth(&key);
+                all += &read(plan.json(&crate::server::request("Dry", "failing"))).await.expect(200).text;
+            }
+            all.contains(secret)
+        };
+        for (scope, sees) in [("operator", true), ("viewer", false), ("signup", false), ("tenant", false)] {
+            assert_eq!(shown(scope).await, sees, "{scope}");
+        }
+    }
+
     async fn a_tenant_key_accesses_its_tenant_only(mut server: Server) {
         let own = server.onboard("Acme").await;
         let other = server.onboard("Other").await;

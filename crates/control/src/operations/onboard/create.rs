@@ -22,7 +22,7 @@ use crate::ledger::{OperationInput, OperationKind, Personal, id_of};
 use crate::operations::manage::approval_view;
 use crate::operations::view::{OperationView, PlannedStepView, PlannedView};
 use crate::resource::capacity::Claim;
-use crate::templates::Template;
+use crate::templates::{Template, hide};
 use crate::tenants::view::TenantView;
 use tenantry_store::entity;
 use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
@@ -163,6 +163,14 @@ impl Control {
         let steps = steps.iter().map(|step| {
             let text =
                 |field: &str| step.input.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let mut settings = step.input.get("settings").cloned().unwrap_or_default();
+            if let (false, Some(spec), Some(settings)) =
+                (caller.sees_secrets(), prepared.template.steps.get(&step.key), settings.as_object_mut())
+            {
+                let mut with = spec.with.clone();
+                hide(&mut with);
+                settings.extend(with);
+            }
             PlannedStepView {
                 key: step.key.clone(),
                 kind: step.kind.clone(),
@@ -170,7 +178,7 @@ impl Control {
                 needs: step.needs.clone(),
                 mode: step.policy.mode,
                 name: text("name"),
-                settings: step.input.get("settings").cloned().unwrap_or_default(),
+                settings,
                 approval: approval_view(step),
             }
         });
