@@ -257,8 +257,16 @@ fn hide_passwords(value: &mut Value) {
 
 fn parse(text: &str) -> Result<Value, Faults> {
     let fault = |why: String| Faults(vec![FieldError::new("", why)]);
-    let table: toml::Table = toml::from_str(text).map_err(|why| fault(why.to_string()))?;
+    let table: toml::Table = toml::from_str(text).map_err(|why| fault(unreadable(text, &why)))?;
     serde_json::to_value(table).map_err(|why| fault(why.to_string()))
+}
+
+/// Why a text is not TOML, with its place. The parser's own words quote the line, which may hold a password.
+fn unreadable(text: &str, why: &toml::de::Error) -> String {
+    let before = why.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("is not valid TOML at line {line}, column {column}")
 }
 
 /// Checks that the schema cannot express. They run on the merged document, so that their faults are reported together
@@ -385,6 +393,21 @@ mod tests {
         let shown = Config::read(text, []).unwrap().shown()["providers"]["postgres"].clone();
         assert_eq!(shown["url"], "postgres://me:***@db/x");
         assert_eq!(shown["clusters"]["eu"]["url"], "postgres://me:***@eu/x");
+    }
+
+    #[test]
+    fn a_parse_error_names_the_place_and_no_password() {
+        for line in [
+            "url = 'postgres://me:hunter2@db/x",
+            "url = postgres://me:hunter2@db/x",
+            "hunter2 = 1\nhunter2 = 2",
+        ] {
+            let text = format!("[store]\nreaders = 4\n{line}\n");
+            let faults = Config::read(&text, []).err().map(|faults| faults.0).unwrap_or_default();
+            let said = &faults[0].message;
+            assert!(said.contains("at line 3") || said.contains("at line 4"), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
     }
 
     #[test]

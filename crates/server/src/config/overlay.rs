@@ -90,14 +90,21 @@ fn leaves(schema: &Value, path: &[String]) -> Vec<Leaf> {
     each.collect()
 }
 
-/// A URL with its password hidden.
+/// A URL with its passwords hidden: the one before the host, even if it has a slash that should be escaped, and those in the
+/// query.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, tail) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
-        Some((user, host)) => format!("{scheme}://{user}:***@{host}{tail}"),
-        None => url.to_owned(),
-    }
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let place = match place.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+        Some((user, host)) => format!("{user}:***@{host}"),
+        None => place.to_owned(),
+    };
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if name.to_lowercase().contains("password") => format!("{name}=***"),
+        _ => pair.to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(hidden).collect::<Vec<_>>().join("&"));
+    format!("{scheme}://{place}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -122,6 +129,23 @@ mod tests {
         ]);
         assert_eq!(value, json!({ "store": { "readers": 9 }, "keyring": { "master_key_file": "/k" } }));
         assert!(faults.is_empty());
+    }
+
+    #[test]
+    fn passwords_of_urls_are_hidden_wherever_they_stand() {
+        for (url, shown) in [
+            ("postgres://me:hunter2@db:5432/x", "postgres://me:***@db:5432/x"),
+            ("postgres://me:hun/ter2@db/x", "postgres://me:***@db/x"),
+            ("postgres://me:hun@ter2@db/x", "postgres://me:***@db/x"),
+            (
+                "postgres://me@db/x?sslmode=require&password=hunter2",
+                "postgres://me@db/x?sslmode=require&password=***",
+            ),
+            ("https://db/x?a=me:b@c", "https://db/x?a=me:b@c"),
+            ("no url", "no url"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 
     #[test]
