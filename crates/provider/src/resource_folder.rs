@@ -36,17 +36,22 @@ pub struct Size {
     pub bytes: u64,
 }
 
+/// An error `bad_name` if a folder of this name could lie elsewhere, or if the name is too long.
+pub fn check_folder_name(name: &str) -> Result<(), Failure> {
+    if is_plain(name) && name.len() <= MAX_NAME {
+        return Ok(());
+    }
+    let message = format!(
+        "the name of a folder must have up to {MAX_NAME} letters, digits, `.`, `_` and `-`, and must not start with `.`: \
+         change `names` in the template"
+    );
+    Err(Failure::invalid("bad_name", message))
+}
+
 impl ResourceFolder {
     /// The folder `name` below `root`. An error `bad_name` if the name could lead elsewhere or is too long.
     pub fn new(root: &Path, name: &str, resource: ResourceId) -> Result<Self, Failure> {
-        if !is_plain(name) || name.len() > MAX_NAME {
-            return Err(Failure::invalid(
-                "bad_name",
-                format!(
-                    "the name of a folder must have up to {MAX_NAME} letters, digits, `.`, `_` and `-`, and must not start with `.`: change `names` in the template"
-                ),
-            ));
-        }
+        check_folder_name(name)?;
         Ok(Self { root: root.to_owned(), name: name.to_owned(), resource: resource.suffix() })
     }
 

@@ -292,6 +292,12 @@ pub trait Provider: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Checks that a resource can have this external name. The error says why not. Called when a template is read and at plan
+    /// time, so that no accepted plan fails for its names.
+    fn check_name(&self, _name: &str) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Creates or updates the resource, and completes one that an interrupted call left. Safe to call again
     /// after a failure or an interruption at any point, and while another call with the same spec runs.
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure>;

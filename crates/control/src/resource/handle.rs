@@ -83,6 +83,9 @@ impl Provider for ResourceHandle {
     fn check(&self, settings: &Value) -> Vec<Fault> {
         self.provider.check(settings)
     }
+    fn check_name(&self, name: &str) -> std::result::Result<(), String> {
+        self.provider.check_name(name)
+    }
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         self.layers.run(self.call_for(ProviderVerb::Ensure, spec), self.provider.ensure(context, spec)).await
     }

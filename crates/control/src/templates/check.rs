@@ -9,7 +9,7 @@ use tenantry_provider::masks::MaskRule;
 use tenantry_provider::{Provider, Registry};
 
 use super::built_in::{ACTIVATE, ALLOWED, REQUIRED, RESERVED, SMOKE_TEST};
-use super::{Span, StepSpec, Template, customize, inherit};
+use super::{Span, StepSpec, Template, customize, inherit, names};
 use crate::error::FieldError;
 
 const PLACEHOLDERS: [&str; 4] = ["id", "slug", "region", "step"];
@@ -129,6 +129,22 @@ pub fn faults(template: &Template, providers: &Registry) -> Vec<FieldError> {
                     format!("`{need}` is detached, so no step before `activate` can need it"),
                 );
             }
+        }
+    }
+    let mut named = BTreeSet::new();
+    for (key, step) in &template.steps {
+        let Some(provider) = provider(step, template.isolation, providers) else { continue };
+        let kind = provider.kind();
+        let pattern = template.names.get(&kind).map_or(names::DEFAULT, String::as_str);
+        let refused = |name: &String| Some((provider.check_name(name).err()?, name.clone()));
+        if let Some((why, name)) = names::samples(pattern, key).iter().find_map(refused)
+            && named.insert(kind)
+        {
+            let message = format!(
+                "gives names such as `{name}`, which the provider {} refuses: {why}",
+                provider.name()
+            );
+            fault(format!("names.{}", kind.as_str()), message);
         }
     }
     for (kind, pattern) in &template.names {

@@ -211,6 +211,9 @@ mod tests {
             let fault = |path: &str| Fault { path: path.to_owned(), message: "no".to_owned() };
             if fast { vec![fault("mode"), fault("quota_bytes")] } else { Vec::new() }
         }
+        fn check_name(&self, name: &str) -> std::result::Result<(), String> {
+            if name.len() > 60 || name.contains('!') { Err("no".to_owned()) } else { Ok(()) }
+        }
         async fn ensure(&self, _: &Context, _: &Spec) -> std::result::Result<Ensured, Failure> {
             Ok(Ensured::default())
         }
@@ -226,8 +229,12 @@ mod tests {
     }
 
     fn paths(step: &str) -> Vec<String> {
+        paths_named("{}", step)
+    }
+
+    fn paths_named(names: &str, step: &str) -> Vec<String> {
         let text = format!(
-            "{{ template: odd, version: 1, isolation: pool, steps: {{ bucket: {step}, \
+            "{{ template: odd, version: 1, isolation: pool, names: {names}, steps: {{ bucket: {step}, \
              smoke_test: {{ needs: [bucket] }}, activate: {{ needs: [smoke_test] }} }} }}"
         );
         let faults = load(&text, &Registry::default().add(Odd)).err().map(|error| error.errors);
@@ -239,6 +246,19 @@ mod tests {
         let step =
             "{ kind: bucket, mode: inline, timeout: 5s, quota_bytes: 5, with: { mode: fast, timeout: 3 } }";
         assert_eq!(paths(step), [""; 0]);
+    }
+
+    #[test]
+    fn names_that_a_provider_refuses_are_faults() {
+        let step = "{ kind: bucket, with: { mode: slow, timeout: 3 } }";
+        for (names, faults) in [
+            ("{}", &[][..]),
+            ("{ bucket: 'x-{id}' }", &[]),
+            ("{ bucket: 'x!{id}' }", &["names.bucket"]),
+            ("{ bucket: 'x-{slug}' }", &["names.bucket"]),
+        ] {
+            assert_eq!(paths_named(names, step), faults, "{names}: with the longest slug");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod expression;
 mod inherit;
 mod library;
 mod load;
+pub(crate) mod names;
 pub mod shape;
 
 pub(crate) use check::mask_faults;

@@ -536,6 +536,9 @@ impl<P: Provider> Provider for Faulty<P> {
     fn check(&self, settings: &Value) -> Vec<SettingsFault> {
         self.inner.check(settings)
     }
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        self.inner.check_name(name)
+    }
     async fn ensure(&self, context: &Context, spec: &Spec) -> Result<Ensured, Failure> {
         self.plan.begun(&made(&spec.resource.to_string()), &self.told(spec));
         let in_place = self.inner.transactional();

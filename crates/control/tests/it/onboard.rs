@@ -212,6 +212,32 @@ async fn credentials_can_be_claimed_once(world: World) {
     process.control.stop().await;
 }
 
+/// A slug may give a name that the provider refuses, although others do not.
+#[tokio::test]
+async fn a_name_that_cannot_be_made_is_rejected_by_a_dry_run() {
+    let mut world = World::sqlite().await;
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(&world.templates).unwrap().flatten() {
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let template = "{ template: spaces, version: 1, isolation: pool, names: { namespace: '{slug}' }, steps: { \
+        space: { kind: namespace }, smoke_test: { needs: [space] }, activate: { needs: [smoke_test] } } }";
+    std::fs::write(folder.path().join("spaces.yaml"), template).unwrap();
+    world.templates = folder.path().to_owned();
+    let plan = json!({ "name": "spaces", "title": "Spaces", "template": "spaces" });
+    world.plans = vec![serde_json::from_value(plan).unwrap()];
+    let process = world.start(Faults::new()).await.unwrap();
+    let (control, caller) = (&process.control, Caller::system());
+    let mut document = request("Acme", "spaces");
+    control.plan_tenant(&caller, &document).await.unwrap();
+    document["slug"] = json!("kube-acme");
+    let refused = control.plan_tenant(&caller, &document).await.unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.errors[0].path.as_str()), ("request_invalid", "slug"));
+    let refused = control.create_tenant(&caller, &document, None).await.unwrap_err();
+    assert_eq!(refused.code.as_str(), "request_invalid");
+    process.control.stop().await;
+}
+
 /// Nothing was created, so nothing is removed with privileges that the provider does not have either.
 #[tokio::test]
 async fn an_onboarding_that_cannot_begin_ends_without_an_operator() {

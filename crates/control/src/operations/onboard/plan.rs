@@ -1,12 +1,11 @@
 //! The plan of an onboarding: from template and request to steps. Pure: the same input gives the same plan, so a dry run
 //! shows exactly what will be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use tenantry_engine::{Mode, OnFailure, Policy, Step, Wait};
-use tenantry_model::{Plan, TenantId};
+use tenantry_model::{ErrorCode, Plan, TenantId};
 use tenantry_provider::kinds::KindSettings;
 use tenantry_provider::kinds::billing::{BillingSettings, Cycle};
 use tenantry_provider::kinds::bucket::{BucketSettings, Encryption};
@@ -16,18 +15,16 @@ use tenantry_provider::{Kind, Provider as _};
 
 use super::customize;
 use super::request::{BillingCycle, CreateTenant, EncryptionLevel};
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::ledger::{Act, StepInput, resource_id};
 use crate::operations::view::PriceView;
 use crate::operations::{TENANTRY, clone};
 use crate::resource::Resources;
 use crate::templates::built_in::RESERVE;
 use crate::templates::customize::approval_step;
+use crate::templates::names::{self, Named};
 use crate::templates::{Span, StepSpec, Template};
 use tenantry_model::Scope;
-
-/// Maximum length of an external name, in bytes: the limit of PostgreSQL, and of a DNS label and a Kubernetes name.
-const MAX_NAME: usize = 63;
 
 /// The quota of a tenant's files.
 const STORAGE: &str = "storage_bytes";
@@ -106,11 +103,19 @@ impl Onboarding<'_> {
                     Error::internal(format!("template {} was not checked", template.template))
                 })?;
                 let resource = resource_id(subject.tenant, subject.generation, key);
-                let pattern = template.names.get(&kind).map_or("tenant_{id}_{step}", String::as_str);
+                let pattern = template.names.get(&kind).map_or(names::DEFAULT, String::as_str);
+                let named =
+                    Named { tenant: subject.tenant, slug: subject.slug, region: subject.region, step: key };
+                let name = named.name(pattern);
+                provider.check_name(&name).map_err(|why| {
+                    let why =
+                        format!("gives the name `{name}` for the step `{key}`, which is not possible: {why}");
+                    Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("slug", why)])
+                })?;
                 let input = StepInput {
                     resource: Some(resource),
                     generation: subject.generation,
-                    name: external_name(pattern, subject, key),
+                    name,
                     claim: format!("tenantry:{}:{}", subject.tenant, resource),
                     settings,
                     act: Act::Ensure,
@@ -234,35 +239,9 @@ fn policy(template: &Template, spec: &StepSpec, in_flight_ms: u64) -> Result<Pol
     })
 }
 
-/// Fills in the pattern. A name that would be too long is cut and gets a hash of the whole, so that two names never differ
-/// only in the part that was cut.
-fn external_name(pattern: &str, subject: &Subject<'_>, key: &str) -> String {
-    let values = BTreeMap::from([
-        ("{id}", subject.tenant.suffix()),
-        ("{slug}", subject.slug.to_owned()),
-        ("{region}", subject.region.to_owned()),
-        ("{step}", key.to_owned()),
-    ]);
-    let full =
-        values.iter().fold(pattern.to_owned(), |name, (placeholder, value)| name.replace(placeholder, value));
-    if full.len() <= MAX_NAME {
-        return full;
-    }
-    let digest = Sha256::digest(full.as_bytes());
-    let hash = hex::encode(&digest[..6]);
-    let cut =
-        full.char_indices().map(|(i, _)| i).take_while(|i| *i < MAX_NAME - hash.len()).last().unwrap_or(0);
-    let separator = if pattern.contains('_') { '_' } else { '-' };
-    format!("{}{separator}{hash}", &full[..cut])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn subject(slug: &str) -> Subject<'_> {
-        Subject { tenant: TenantId::from_uuid(uuid::Uuid::nil()), slug, region: "eu-1", generation: 1 }
-    }
 
     #[test]
     fn stored_inputs_keep_their_form() {
@@ -286,20 +265,5 @@ mod tests {
             "encryption": "enhanced",
         });
         assert_eq!(Value::Object(filled.unwrap()), stored);
-    }
-
-    #[test]
-    fn long_names_never_meet() {
-        let (a, b) = ("a".repeat(63), format!("{}b", "a".repeat(62)));
-        let (a, b) = (
-            external_name("tenant-{slug}", &subject(&a), "x"),
-            external_name("tenant-{slug}", &subject(&b), "x"),
-        );
-        assert_eq!(a.len(), 63);
-        assert_ne!(a, b);
-        assert_eq!(
-            external_name("tenant-{id}-{region}", &subject("x"), "s"),
-            "tenant-00000000000000000000000000-eu-1"
-        );
     }
 }

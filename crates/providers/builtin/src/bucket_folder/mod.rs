@@ -307,6 +307,10 @@ impl Provider for BucketFolder {
         settings::schema::<settings::NoSettings>()
     }
 
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        tenantry_provider::resource_folder::check_folder_name(name).map_err(|failure| failure.message)
+    }
+
     fn check(&self, given: &Value) -> Vec<Fault> {
         let settings: Settings = match settings::check(given) {
             Ok(settings) => settings,

@@ -238,6 +238,10 @@ impl Provider for CertificateLocalCa {
         settings::schema::<Settings>()
     }
 
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        folder(name).map(drop).map_err(|failure| failure.message)
+    }
+
     fn check(&self, given: &Value) -> Vec<Fault> {
         let (kind, settings) = match settings::check_both(given) {
             Ok(both) => both,

@@ -375,6 +375,10 @@ impl Provider for DnsBuiltin {
         settings::schema::<Settings>()
     }
 
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        self.zone.label(name).map(drop).map_err(|failure| failure.message)
+    }
+
     fn check(&self, given: &Value) -> Vec<Fault> {
         let (kind, settings): (DnsSettings, Settings) = match settings::check_both(given) {
             Ok(both) => both,

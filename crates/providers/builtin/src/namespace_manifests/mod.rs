@@ -97,6 +97,10 @@ impl Provider for NamespaceManifests {
         settings::schema::<Settings>()
     }
 
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        objects::check_name(name).map_err(|failure| failure.message)
+    }
+
     fn check(&self, given: &Value) -> Vec<Fault> {
         let faults = match settings::check(given) {
             Ok(settings) => objects::faults(&settings),

@@ -208,6 +208,10 @@ impl Provider for DatabasePostgresDatabase {
         settings::schema::<settings::NoSettings>()
     }
 
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        crate::postgres::Name::new(name).map(drop).map_err(|failure| failure.message)
+    }
+
     fn check(&self, given: &Value) -> Vec<Fault> {
         self.databases.postgres.content.check(given)
     }

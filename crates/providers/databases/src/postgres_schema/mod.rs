@@ -157,6 +157,10 @@ impl Provider for DatabasePostgresSchema {
         settings::schema::<settings::NoSettings>()
     }
 
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        crate::postgres::Name::new(name).map(drop).map_err(|failure| failure.message)
+    }
+
     fn check(&self, given: &Value) -> Vec<Fault> {
         self.schemas.postgres.content.check(given)
     }

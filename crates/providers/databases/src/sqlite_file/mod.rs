@@ -292,6 +292,10 @@ impl Provider for DatabaseSqliteFile {
         settings::schema::<settings::NoSettings>()
     }
 
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        tenantry_provider::resource_folder::check_folder_name(name).map_err(|failure| failure.message)
+    }
+
     fn check(&self, given: &Value) -> Vec<Fault> {
         self.files.content.check(given)
     }
