@@ -1,6 +1,7 @@
-//! Members of tenants: their rows and rules, how they sign in, and what a session may reach. The identity resource of a tenant
+//! Members of tenants: their rows and rules, how they are invited and sign in, and what a session may reach. The identity resource of a tenant
 //! is its members; `provider` serves it.
 
+mod invite;
 pub mod objects;
 mod provider;
 mod rows;
@@ -8,4 +9,5 @@ pub mod session;
 pub mod sign_in;
 mod transfer;
 
+pub use invite::{InvitationView, InviteMember};
 pub use provider::{Config, FACTORY, IdentityBuiltin};

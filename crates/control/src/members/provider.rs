@@ -7,7 +7,8 @@
 //! - **The secret itself** is stored in `credentials`, sealed under the tenant's key, until it is handed out once. No output
 //!   contains it.
 //! - **Personal data**: name and address of a member are sealed; `email_mac` finds a member by address.
-//! - **Idempotent**: ids are derived from the resource, and an existing row is not overwritten.
+//! - **Idempotent**: ids are derived from the resource, and an existing row is not overwritten, except for an invitation that has
+//!   expired while no member can sign in: a repair replaces it, and its operation hands out the new token.
 //! - **Archives**: the table `members` with names and addresses, unencrypted and without secrets. Loading adds missing
 //!   members and invites them; their invitations are handed out with the operation's credentials.
 

@@ -47,13 +47,14 @@ impl Members {
         self.rows.iter().any(|row| row.id == id)
     }
 
-    /// Whether a member can sign in: one is active, or has an invitation.
+    /// Whether a member can sign in: one is active, or has an invitation that has not expired.
     pub async fn can_sign_in(&self, context: &Context, spec: &Spec) -> Result<bool, Failure> {
         if self.rows.is_empty() || self.rows.iter().any(|row| row.state == ACTIVE) {
             return Ok(!self.rows.is_empty());
         }
         let invitations: Vec<invitation::Model> = rows_of(&*context.rows, spec.tenant.id).await?;
-        Ok(invitations.iter().any(|row| self.has(&row.member_id)))
+        let valid = |row: &invitation::Model| row.accepted_at.is_none() && *row.expires_at > context.now;
+        Ok(invitations.iter().any(|row| valid(row) && self.has(&row.member_id)))
     }
 
     /// Changes with the members and their roles.
@@ -133,7 +134,7 @@ pub(super) struct NewMember<'a> {
 
 impl NewMember<'_> {
     /// The rows of the member, its invitation and its secret. A row that exists stays: the hash and its secret are written
-    /// together or not at all. With `renew`, the new secret replaces one whose hash was lost.
+    /// together or not at all. With `renew`, they replace an invitation that was lost or has expired.
     pub fn writes(&self, context: &Context, spec: &Spec, renew: bool) -> Result<Vec<Write>, Failure> {
         let tenant = spec.tenant.id;
         let invited = self.first == FirstAdmin::Invitation;
@@ -151,7 +152,7 @@ impl NewMember<'_> {
             created_at: context.now.into(),
         })];
         if invited {
-            writes.push(insert_absent(&invitation::Model {
+            let invitation = invitation::Model {
                 id: self.ids.invitation.to_string(),
                 tenant_id: tenant.to_string(),
                 member_id: self.ids.member.to_string(),
@@ -160,7 +161,8 @@ impl NewMember<'_> {
                 expires_at: (context.now + self.invitation_lifetime).into(),
                 accepted_at: None,
                 created_at: context.now.into(),
-            }));
+            };
+            writes.push(if renew { upsert(&invitation) } else { insert_absent(&invitation) });
         }
         let credential = credential::Model {
             operation_id: spec.operation.to_string(),

@@ -75,8 +75,13 @@ impl Control {
         }
     }
 
-    /// Deletes the sealed copy of an accepted invitation, so that it cannot be claimed any more.
-    async fn spent(&self, tenant: TenantId, token_hash: &str, now: Timestamp) -> Result<Vec<Write>> {
+    /// Deletes the sealed copy of an invitation that was accepted or replaced, so that it cannot be claimed any more.
+    pub(super) async fn spent(
+        &self,
+        tenant: TenantId,
+        token_hash: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Write>> {
         let (store, keyring) = (&self.shared.store, &self.shared.keyring);
         let waiting = store.sealed_credentials(&tenant.to_string()).await.map_err(Error::unavailable)?;
         if waiting.is_empty() {

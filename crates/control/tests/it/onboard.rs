@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tenantry_control::operations::repair::RepairTenant;
 use tenantry_control::{Caller, ErrorKind, IdempotencyKey, OperationQuery, PageQuery};
 use tenantry_engine::Clock;
 use tenantry_engine::OperationState;
@@ -24,7 +25,7 @@ in_both_worlds! {
     settings_are_inherited_from_the_main_tenant
     credentials_can_be_claimed_once
     an_invitation_is_accepted_only_by_an_active_tenant
-    an_expired_invitation_is_rejected
+    an_expired_invitation_is_rejected_and_replaced
 }
 
 async fn an_invitation_is_accepted_only_by_an_active_tenant(world: World) {
@@ -56,15 +57,25 @@ async fn an_invitation_is_accepted_only_by_an_active_tenant(world: World) {
     process.control.stop().await;
 }
 
-async fn an_expired_invitation_is_rejected(world: World) {
+async fn an_expired_invitation_is_rejected_and_replaced(world: World) {
     let process = world.start(Faults::new()).await.unwrap();
     let (control, caller) = (&process.control, Caller::system());
     let created = control.create_tenant(&caller, &request("Acme", "starter"), None).await.unwrap();
     control.wait(&caller, created.operation.id, Duration::from_secs(60)).await.unwrap();
     let token = control.claim_credentials(&caller, created.operation.id).await.unwrap().remove(0).value;
+    world.quiet().await;
+    assert!(control.tenant_status(&caller, "acme").await.unwrap().healthy);
     let week = world.clock.now() + Duration::from_secs(7 * 86_400);
     world.clock.sleep_until(week).await;
     assert_eq!(control.accept_invitation(&token).await.err().unwrap().code.as_str(), "invitation_refused");
+    let status = control.tenant_status(&caller, "acme").await.unwrap();
+    let differ: Vec<_> = status.resources.iter().filter(|it| !it.healthy).map(|it| &*it.step).collect();
+    assert_eq!(differ, ["identity"], "no member can sign in");
+    let repair = control.repair(&caller, "acme", &RepairTenant::default(), None).await.unwrap().value;
+    world.quiet().await;
+    assert!(control.tenant_status(&caller, "acme").await.unwrap().healthy);
+    let token = control.claim_credentials(&caller, repair.id).await.unwrap().remove(0).value;
+    control.accept_invitation(&token).await.unwrap();
     process.control.stop().await;
 }
 

@@ -13,6 +13,7 @@ mod health;
 mod isolation;
 mod json;
 mod keys;
+mod members;
 mod metrics;
 mod objects;
 mod observe;
@@ -72,6 +73,7 @@ impl App {
 pub fn table() -> Vec<Route> {
     [
         tenants::routes(),
+        members::routes(),
         exports::routes(),
         certificates::routes(),
         operations::routes(),

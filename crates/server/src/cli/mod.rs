@@ -13,6 +13,7 @@ mod exit;
 mod export;
 mod isolation;
 mod key;
+mod member;
 mod operation;
 mod output;
 mod plan;
@@ -113,6 +114,9 @@ enum Command {
     /// Manage tenants: create, inspect, repair, export, suspend, offboard
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// Invite members of a tenant
+    #[command(subcommand)]
+    Member(member::Command),
     /// Follow and control operations
     #[command(subcommand)]
     Operation(operation::Command),
@@ -215,6 +219,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         }
         Command::Demo(options) => demo::run(options, session.data.clone(), &session.output).await,
         Command::Tenant(command) => tenant::run(command, &session).await,
+        Command::Member(command) => member::run(command, &session).await,
         Command::Operation(command) => operation::run(command, &session).await,
         Command::Plan(command) => plan::run(command, &session).await,
         Command::Template(command) => template::run(command, &session).await,

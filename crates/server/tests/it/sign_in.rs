@@ -76,6 +76,33 @@ on_both! {
         grant(&server, invitation(&token)).await.problem(401, "invitation_refused");
     }
 
+    async fn a_member_is_invited_again(mut server: Server) {
+        let (tenant, first) = onboard(&server, "Acme", "starter").await;
+        let path = format!("/v1/tenants/{tenant}/invitations");
+        let invite = async |key: &str, body: Value| {
+            read(server.request(Method::POST, &path).header("idempotency-key", key).json(&body)).await
+        };
+        let second = invite("a", json!({})).await.expect(201).body;
+        grant(&server, invitation(&first)).await.problem(401, "invitation_refused");
+        let again = invite("a", json!({})).await.expect(201);
+        assert_eq!((&again.body["id"], again.body.get("token")), (&second["id"], None), "the token is shown once");
+        assert_eq!(again.headers["idempotent-replayed"], "true");
+        grant(&server, invitation(second["token"].as_str().unwrap())).await.expect(200);
+        // The member has no other credential, and is let in again.
+        let third = invite("b", json!({ "email": " Ada@EXAMPLE.com" })).await.expect(201).body;
+        assert_eq!((&third["member_id"], &third["role"]), (&second["member_id"], &json!("owner")));
+        let output = server.cli(&["member", "invite", "acme", "--output", "json"]).output().unwrap();
+        let fourth: Value = serde_json::from_slice(&output.stdout).unwrap();
+        grant(&server, invitation(third["token"].as_str().unwrap())).await.problem(401, "invitation_refused");
+        let token = grant(&server, invitation(fourth["token"].as_str().unwrap())).await.expect(200).body;
+        let me = server.bare(Method::GET, "/data/me").bearer_auth(token["access_token"].as_str().unwrap());
+        assert_eq!(read(me).await.expect(200).body["tenant_id"], tenant);
+        invite("c", json!({ "email": "eve@example.com" })).await.problem(404, "not_found");
+        assert_eq!(server.audited("invitation.create").await, 3);
+        server.post(&format!("/v1/tenants/{tenant}/erase"), &json!({ "reason": "over" })).await.expect(202);
+        invite("d", json!({})).await.problem(409, "illegal_transition");
+    }
+
     async fn a_one_time_password_signs_in_and_must_be_changed(mut server: Server) {
         let (tenant, secret) = onboard(&server, "Acme", "password").await;
         onboard(&server, "Other", "password").await;
