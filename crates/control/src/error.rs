@@ -43,6 +43,8 @@ pub enum ErrorKind {
     PreconditionFailed,
     /// The object existed, and is no longer available.
     Gone,
+    /// The client has tried too often; a retry after a while is safe.
+    TooMany,
     /// The registry or another service that Tenantry needs does not respond. A retry is safe.
     Unavailable,
     /// A defect of Tenantry.
@@ -112,6 +114,7 @@ impl Error {
             Some(409) => ErrorKind::Conflict,
             Some(410) => ErrorKind::Gone,
             Some(412) => ErrorKind::PreconditionFailed,
+            Some(429) => ErrorKind::TooMany,
             Some(503) => ErrorKind::Unavailable,
             Some(400..=499) => ErrorKind::Invalid,
             _ => ErrorKind::Internal,

@@ -152,6 +152,8 @@ codes! {
         "See `tenantry tenant status`; if the database is missing, run `tenantry tenant repair` and restore a backup."
     TooManyExports "too_many_exports" Invalid 409 "The tenant has as many exports as it may have at a time."
         "Wait until the oldest has expired."
+    TooManyAttempts "too_many_attempts" Retryable 429 "Too many sign-ins to this account, or from this address, have failed."
+        "Wait 15 minutes. A member that has forgotten the password gets an invitation: `tenantry member invite`."
     ArchiveGone "archive_gone" Invalid 410 "The archive has expired or was removed, or its key is destroyed."
         "Export the tenant again."
     ReportGone "report_gone" Invalid 410 "The server has deleted the isolation report; it keeps the newest 100."

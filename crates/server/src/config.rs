@@ -7,7 +7,7 @@ mod overlay;
 mod providers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -30,6 +30,8 @@ pub const DEFAULTS: &str = include_str!("../tenantry.default.toml");
 pub struct Config {
     pub listen: String,
     pub public_url: Option<String>,
+    #[serde(default)]
+    pub trusted_proxies: BTreeSet<IpAddr>,
     pub data_dir: PathBuf,
     pub admin_key_file: Option<PathBuf>,
     pub archives_dir: Option<PathBuf>,

@@ -42,7 +42,7 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     let router = api::router(App::new(control.clone(), metrics, draining.clone()));
     control.set_front(Arc::new(InProcess(router.clone())));
     let stopped = CancellationToken::new();
-    let serving = tokio::spawn(serve(listener, router, stopped.clone()));
+    let serving = tokio::spawn(serve(listener, router, config.trusted_proxies.clone(), stopped.clone()));
     lock.announce(&url)?;
     tracing::info!(url, "server started");
     started(&url);

@@ -1,10 +1,14 @@
 //! Accepts connections, one task each, with limits that protect the server from slow or hung clients. On
 //! shutdown it stops accepting, streams end, and running requests get time to finish.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderMap, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -12,6 +16,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::api::Client;
 
 /// Time to receive the head of a request; also the longest idle time of a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,8 +33,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time for running requests to finish during shutdown.
 const DRAIN: Duration = Duration::from_secs(4);
 
-/// Serves until `ending` is cancelled, then waits up to [`DRAIN`] for running requests.
-pub async fn serve(listener: TcpListener, router: Router, ending: CancellationToken) {
+/// Serves until `ending` is cancelled, then waits up to [`DRAIN`] for running requests. `proxies`: addresses whose
+/// `X-Forwarded-For` is believed.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    proxies: BTreeSet<IpAddr>,
+    ending: CancellationToken,
+) {
+    let proxies = Arc::new(proxies);
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -40,13 +54,19 @@ pub async fn serve(listener: TcpListener, router: Router, ending: CancellationTo
             () = ending.cancelled() => break,
             accepted = accepted => accepted,
         };
-        let Ok((connection, _)) = accepted else {
+        let Ok((connection, peer)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         // Progress messages are small; Nagle's algorithm would delay them.
         let _ = connection.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let proxies = proxies.clone();
+        let service = router.clone().map_request(move |mut request: Request<Incoming>| {
+            let client = client(peer.ip(), request.headers(), &proxies);
+            request.extensions_mut().insert(Client(client));
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
@@ -63,5 +83,36 @@ pub async fn serve(listener: TcpListener, router: Router, ending: CancellationTo
     drop(listener);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!(timeout = ?DRAIN, "requests interrupted by shutdown");
+    }
+}
+
+/// The client's address: the peer of the connection or, if that is a trusted proxy, the last address in `X-Forwarded-For` that
+/// is not one.
+fn client(peer: IpAddr, headers: &HeaderMap, proxies: &BTreeSet<IpAddr>) -> IpAddr {
+    let peer = peer.to_canonical();
+    if !proxies.contains(&peer) {
+        return peer;
+    }
+    let named = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<IpAddr> =
+        named.flat_map(|value| value.split(',')).map_while(|one| one.trim().parse().ok()).collect();
+    named.into_iter().rev().find(|address| !proxies.contains(address)).unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trusted_proxy_names_the_client() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let proxies = BTreeSet::from([address("10.0.0.1"), address("10.0.0.2")]);
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "6.6.6.6, 9.9.9.9".parse().unwrap());
+        headers.append("x-forwarded-for", "10.0.0.2".parse().unwrap());
+        assert_eq!(client(address("10.0.0.1"), &headers, &proxies), address("9.9.9.9"));
+        assert_eq!(client(address("::ffff:10.0.0.1"), &headers, &proxies), address("9.9.9.9"));
+        assert_eq!(client(address("8.8.8.8"), &headers, &proxies), address("8.8.8.8"));
+        assert_eq!(client(address("10.0.0.1"), &HeaderMap::new(), &proxies), address("10.0.0.1"));
     }
 }

@@ -1,6 +1,7 @@
 //! `Control`: the state that all use cases share, and what several of them need. Each use case is an `impl Control` in the
 //! folder of its subject, above this one: nothing here knows a use case. `process` builds the state.
 
+pub(crate) mod brake;
 pub(crate) mod eta;
 pub(crate) mod jwt;
 pub(crate) mod leader;
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::resource::capacity::{Capacity, Slots};
 use crate::resource::{ConcurrencyLimits, Regions, Resources};
 use crate::templates::Library;
+use brake::Brake;
 use eta::Pace;
 use leader::Replica;
 use tasks::Records;
@@ -98,6 +100,7 @@ pub(crate) struct Shared {
     pub sealing: Arc<Sealing>,
     pub replica: Option<Replica>,
     pub tokens: Tokens,
+    pub brake: Brake,
     pub pace: Pace,
     pub background: Records,
     pub clock: Arc<dyn Clock>,

@@ -1,6 +1,8 @@
 //! Sign-in of a tenant's members: a one-time code, an invitation or a password is exchanged for a token. A rejection has the
 //! same message and takes the same work whatever is wrong with the credential.
 
+use std::net::IpAddr;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::json;
 use tenantry_model::member::{EMAIL_MAC, normal_email};
@@ -95,22 +97,32 @@ impl Control {
     }
 
     /// A token for a member's password. The answer does not reveal whether the tenant, the member or the password is
-    /// wrong.
-    pub async fn sign_in_by_password(&self, tenant: &str, email: &str, password: &str) -> Result<TokenView> {
+    /// wrong. `from`: the client's address, by which failures are counted.
+    pub async fn sign_in_by_password(
+        &self,
+        tenant: &str,
+        email: &str,
+        password: &str,
+        from: IpAddr,
+    ) -> Result<TokenView> {
         let found = match tenant.parse::<TenantId>() {
             Ok(id) => self.shared.store.tenant(&id.to_string()).await,
             Err(_) => self.shared.store.tenant_by_slug(&self.mac("slug", tenant)).await,
         };
         let found = found.map_err(Error::unavailable)?;
         // Without a tenant the same queries and comparisons run, so that the time does not reveal it.
-        let tenant = found.as_ref().map_or("", |row| row.id.as_str());
         let mac = self.mac(EMAIL_MAC, &normal_email(email));
+        // An account that does not exist is counted like one that does.
+        let account = format!("{} {mac}", found.as_ref().map_or(tenant, |row| row.id.as_str()));
+        self.shared.brake.count(&account, from, self.now())?;
+        let tenant = found.as_ref().map_or("", |row| row.id.as_str());
         let member = self.shared.store.member_by_email(tenant, &mac).await.map_err(Error::unavailable)?;
         let given = rows::password_hash(password);
         let stored = member.as_ref().and_then(|member| member.password_hash.as_deref());
         let same = verify_slices_are_equal(given.as_bytes(), stored.unwrap_or(NO_HASH).as_bytes()).is_ok();
         match member {
             Some(member) if same && member.state == rows::ACTIVE => {
+                self.shared.brake.clear(&account, from);
                 self.admit_into(&member.tenant_id).await?;
                 self.token_for(member, None)
             }

@@ -10,6 +10,7 @@ use tenantry_model::{Catalogue, ErrorCode, Write};
 use tenantry_provider::{Provider as _, Registry};
 
 use crate::background;
+use crate::control::brake::Brake;
 use crate::control::eta::Pace;
 use crate::control::leader::Replica;
 use crate::control::token::Tokens;
@@ -122,6 +123,7 @@ impl Control {
             sealing,
             replica,
             tokens,
+            brake: Brake::default(),
             pace: Pace::default(),
             background: background::records(),
             clock,

@@ -96,11 +96,12 @@ pub fn routes() -> Vec<Route> {
         )
         .about(
             "An unknown, used or expired grant always gets the same 401. A valid grant of a tenant that is \
-             not active gets 402 or 403, and an invitation stays valid.",
+             not active gets 402 or 403, and an invitation stays valid. Too many passwords that were refused, to one \
+             account or from one address, get 429 for 15 minutes.",
         )
         .reads::<Grant>(JSON)
         .gives::<TokenView>(StatusCode::OK, "Token.")
-        .fails(&[401, 402, 403]),
+        .fails(&[401, 402, 403, 429]),
         Route::new(
             Method::GET,
             "/auth/invitation",
@@ -131,7 +132,7 @@ async fn token(call: Call) -> Result {
         Some("invitation") => control.accept_invitation(&call.read::<InvitationGrant>()?.token).await,
         Some("password") => {
             let PasswordGrant { tenant, email, password, .. } = call.read()?;
-            control.sign_in_by_password(&tenant, &email, &password).await
+            control.sign_in_by_password(&tenant, &email, &password, call.client).await
         }
         _ => {
             let fault = FieldError::new("grant_type", "must be one of code, invitation, password");

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub struct Call {
     bytes: Mutex<Upload>,
     /// Idempotency key of a POST request.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// Address of the client.
+    pub client: IpAddr,
     path: Vec<(String, String)>,
     query: BTreeMap<String, String>,
     headers: HeaderMap,
@@ -57,6 +60,10 @@ pub struct Call {
 /// The authenticated caller, for the access log.
 #[derive(Clone)]
 pub struct Principal(pub String);
+
+/// Address of the client of a request: of its connection or, behind a trusted proxy, the one that the proxy names.
+#[derive(Clone, Copy)]
+pub struct Client(pub IpAddr);
 
 /// Checks the call, runs its handler, and turns an error or a timeout into a problem.
 pub async fn serve(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> Response {
@@ -153,7 +160,10 @@ impl Call {
             None => (Value::Null, Upload::none()),
         };
         let headers = std::mem::take(&mut parts.headers);
-        Ok(Self { app, media, body, bytes: Mutex::new(bytes), idempotency_key, path, query, headers })
+        let client =
+            parts.extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Client(address)| *address);
+        let bytes = Mutex::new(bytes);
+        Ok(Self { app, media, body, bytes, idempotency_key, client, path, query, headers })
     }
 
     /// The control plane.

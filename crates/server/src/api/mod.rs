@@ -48,6 +48,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::problem::Problem;
 use self::route::Route;
 
+pub use self::call::Client;
 pub use self::json::parse as parse_json;
 pub use self::metrics::Metrics;
 

@@ -141,13 +141,13 @@ fn statuses(route: &Route) -> BTreeSet<u16> {
 }
 
 fn problems(schema: &Value) -> Value {
-    let known = [400, 401, 402, 403, 404, 406, 408, 409, 410, 412, 413, 415, 416, 422, 428, 500, 503];
+    let known = [400, 401, 402, 403, 404, 406, 408, 409, 410, 412, 413, 415, 416, 422, 428, 429, 500, 503];
     let each = known.map(|status| {
         let words = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
         let mut response = json!({ "description": words, "content": { PROBLEM_JSON: { "schema": schema } } });
         let header = match status {
             401 => Some(("WWW-Authenticate", "How to authenticate (RFC 6750).")),
-            503 => Some(("Retry-After", "Seconds to wait before retrying.")),
+            429 | 503 => Some(("Retry-After", "Seconds to wait before retrying.")),
             _ => None,
         };
         if let Some((name, about)) = header {

@@ -105,6 +105,8 @@ impl From<Error> for Problem {
             ErrorKind::Unauthenticated => {
                 problem.with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tenantry\""))
             }
+            // The time for which failed sign-ins are counted.
+            ErrorKind::TooMany => problem.with(RETRY_AFTER, HeaderValue::from_static("900")),
             ErrorKind::Unavailable => problem.with(RETRY_AFTER, HeaderValue::from_static("1")),
             _ => problem,
         }

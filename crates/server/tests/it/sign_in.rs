@@ -132,6 +132,27 @@ on_both! {
         assert!(!server.log().contains(&secret));
     }
 
+    async fn guessing_is_slowed_down(mut server: Server) {
+        let (_, secret) = onboard(&server, "Acme", "password").await;
+        let guess = async |email: &str, word: &str| grant(&server, password("acme", email, word)).await;
+        for _ in 0..20 {
+            guess("ada@example.com", &secret).await.expect(200);
+        }
+        let guesses = futures::future::join_all((0..40).map(|_| guess("ada@example.com", "wrong"))).await;
+        let statuses = |status: u16| guesses.iter().filter(|answer| answer.status == status).count();
+        assert_eq!((statuses(401), statuses(429)), (10, 30));
+        let refused = guess("ada@example.com", &secret).await;
+        refused.problem(429, "too_many_attempts");
+        assert_eq!(refused.headers["retry-after"], "900");
+        // An account that does not exist is slowed down alike, and others are not.
+        let unknown = futures::future::join_all((0..11).map(|_| guess("eve@example.com", "wrong"))).await;
+        assert_eq!(unknown.iter().filter(|answer| answer.status == 429).count(), 1);
+        guess("bea@example.com", "wrong").await.problem(401, "password_refused");
+        let others = futures::future::join_all((0..100).map(async |n| guess(&format!("u{n}@example.com"), "wrong").await));
+        let limited = others.await.into_iter().filter(|answer| answer.status == 429).count();
+        assert!(limited > 0, "an address is slowed down over all accounts");
+    }
+
     async fn an_invited_member_has_no_password(mut server: Server) {
         let (_, token) = onboard(&server, "Acme", "starter").await;
         for guess in ["", "sha256:", token.as_str()] {
