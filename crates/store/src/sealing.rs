@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tenantry_model::{Columns, Timestamp, Write, columns};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::anchoring::Anchored;
 use super::chain::{Link, head_message};
@@ -28,6 +29,8 @@ use crate::keyring::{Anchor, Keyring, KeyringError, SigningKey, base64url};
 const BATCH: usize = 1_000;
 /// Time after the first new row in which further ones are collected for the same batch.
 const TOGETHER: Duration = Duration::from_millis(10);
+/// Time for one batch of audit records. Events are not numbered meanwhile.
+const KEYRING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after an error before the next attempt.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -140,6 +143,8 @@ enum SealError {
     Keyring(#[from] KeyringError),
     #[error(transparent)]
     Write(#[from] Rejected),
+    #[error("the keyring does not respond in time")]
+    Timeout,
 }
 
 /// What the task works with.
@@ -168,33 +173,39 @@ impl Sealer {
 
     /// Numbers rows until none without a number is left.
     async fn seal_all(&mut self) -> Result<(), SealError> {
+        // Later commits wake the task again; read on only if a batch was full.
         loop {
-            let mut event = match self.event {
-                Some(event) => event,
-                None => self.store.last_event_seq().await?,
-            };
-            self.heads.send_replace(event);
-            let events = unsealed_events(&self.store).await?;
-            let mut writes = Vec::new();
-            for id in &events {
-                event += 1;
-                writes.push(number("events", id, columns! { "seq": event }));
-            }
-            let records = self.link_records(&mut writes).await;
-            if !writes.is_empty() {
-                self.store.commit(WriteBatch::new(writes)).await?;
-            }
-            self.event = Some(event);
-            self.heads.send_replace(event);
-            // Later commits wake the task again; read on only if the batch was full.
-            if records?.max(events.len()) < BATCH {
+            while self.seal_events().await? == BATCH {}
+            let records = timeout(KEYRING_TIMEOUT, self.seal_records()).await;
+            if records.map_err(|_| SealError::Timeout)?? < BATCH {
                 return Ok(());
             }
         }
     }
 
-    /// Anchors the next audit records, and adds the writes that seal them. Returns their number.
-    async fn link_records(&mut self, writes: &mut Vec<Write>) -> Result<usize, SealError> {
+    /// Numbers the next events. Returns how many.
+    async fn seal_events(&mut self) -> Result<usize, SealError> {
+        let mut event = match self.event {
+            Some(event) => event,
+            None => self.store.last_event_seq().await?,
+        };
+        self.heads.send_replace(event);
+        let events = unsealed_events(&self.store).await?;
+        let mut writes = Vec::new();
+        for id in &events {
+            event += 1;
+            writes.push(number("events", id, columns! { "seq": event }));
+        }
+        if !writes.is_empty() {
+            self.store.commit(WriteBatch::new(writes)).await?;
+        }
+        self.event = Some(event);
+        self.heads.send_replace(event);
+        Ok(events.len())
+    }
+
+    /// Anchors the next audit records and seals them. Returns how many.
+    async fn seal_records(&mut self) -> Result<usize, SealError> {
         let mut chain = match self.chain.take() {
             Some(chain) => chain,
             None => self.read_chain().await?,
@@ -205,8 +216,8 @@ impl Sealer {
             let (link, sealed) = self.seal(chain.link, &records, at)?;
             let anchor = Anchor::at(&link, &ids, at);
             self.keyring.move_anchor(chain.anchor.as_ref(), &anchor).await?;
+            self.store.commit(WriteBatch::new(sealed)).await?;
             chain = Chain { link, anchor: Some(anchor) };
-            writes.extend(sealed);
         }
         self.chain = Some(chain);
         Ok(records.len())
@@ -224,6 +235,12 @@ impl Sealer {
         };
         let (link, anchored) = self.store.compare(&anchor).await?;
         let (link, anchor) = match anchored {
+            // The chain goes on behind the anchor when records came back from a backup.
+            Anchored::Complete if link.seq > anchor.seq => {
+                let end = Anchor::at(&link, &[], Timestamp::now());
+                self.keyring.move_anchor(Some(&anchor), &end).await?;
+                (link, end)
+            }
             Anchored::Complete => (link, anchor),
             Anchored::Unsealed(records) => {
                 let (link, writes) = self.seal(link, &records, Timestamp::now())?;

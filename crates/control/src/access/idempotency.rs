@@ -10,7 +10,9 @@ use crate::access::secret::fingerprint;
 use crate::control::Control;
 use crate::error::{Error, FieldError, Result};
 
-/// In place of the hash of a request that was deleted with its tenant: the key stands for any request.
+/// The kind of a request for a new tenant. A clone creates a tenant too.
+pub(crate) const CREATE_TENANT: &str = "create_tenant";
+/// In place of the hash of a request that was deleted with its tenant: the key stands for any request that creates a tenant.
 pub(crate) const FORGOTTEN: &str = "";
 
 /// Whether an answer is that of a request which created a tenant.
@@ -55,6 +57,8 @@ pub(crate) struct Once {
     principal: String,
     key_hash: String,
     body_hash: String,
+    /// Whether the request creates a tenant.
+    creates_tenant: bool,
 }
 
 impl Once {
@@ -65,6 +69,7 @@ impl Once {
             key_hash: fingerprint(&key.0),
             // Objects are sorted by key, so the order in which a client writes fields does not matter.
             body_hash: fingerprint(&format!("{what}\n{document}")),
+            creates_tenant: what == CREATE_TENANT || what.starts_with("clone "),
         }
     }
 
@@ -119,7 +124,10 @@ impl Control {
             .await
             .map_err(Error::unavailable)?;
         match found {
-            Some(row) if ![once.body_hash.as_str(), FORGOTTEN].contains(&row.body_hash.as_str()) => {
+            Some(row)
+                if row.body_hash != once.body_hash
+                    && !(row.body_hash == FORGOTTEN && once.creates_tenant) =>
+            {
                 Err(Error {
                     errors: vec![FieldError::new(
                         "Idempotency-Key",

@@ -87,7 +87,7 @@ impl Transfer for IdentityBuiltin {
                     continue;
                 }
                 if seats.is_some_and(|seats| known.len() as u64 > seats) {
-                    let message = "the archive has more members than the tenant has seats: raise the quota `seats` first";
+                    let message = "the archive has more members than the tenant has seats: import it into a tenant whose plan has more";
                     return Err(Failure::invalid("quota_exceeded", message));
                 }
                 let ids = Ids::of(spec, &mac);

@@ -29,8 +29,8 @@ impl Control {
         let (store, own) = (&self.shared.store, caller.tenant.map(|tenant| tenant.to_string()));
         let rows = store.standing_tenants(own.as_deref(), page.cursor(), page.probe()).await;
         let rows = page.cut(rows.map_err(Error::unavailable)?, |row| row.id.clone(), Ok)?;
-        let checked = rows.data.len() as u64;
         let mut found = self.observe_tenants(rows.data).await?;
+        let checked = found.len() as u64;
         found.retain(|status| !status.healthy);
         // An operation may have changed a tenant between two observations, so each is observed once more. Tenants with a
         // resource that does not respond are not.

@@ -14,7 +14,7 @@ use tenantry_provider::{Provider as _, Rows as _, Sealer};
 use super::customize;
 use super::plan::{Onboarding, Subject, price};
 use super::request::CreateTenant;
-use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
+use crate::access::idempotency::{Answered, CREATE_TENANT, IdempotencyKey, Once, Outcome};
 use crate::access::{Caller, Permission};
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, FieldError, Result};
@@ -62,7 +62,7 @@ impl Control {
         key: Option<IdempotencyKey>,
     ) -> Result<Created> {
         caller.require(Permission::CreateTenant)?;
-        let once = key.map(|key| Once::new(caller, &key, "create_tenant", document));
+        let once = key.map(|key| Once::new(caller, &key, CREATE_TENANT, document));
         if let Some(once) = &once
             && let Some(answer) = self.made_before(once).await?
         {

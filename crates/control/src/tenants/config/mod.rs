@@ -22,7 +22,7 @@ const QUOTAS: &str = "quotas";
 /// Longest settings that are accepted at once, in bytes of JSON.
 pub const MAX_VALUES: usize = 64 << 10;
 
-/// Why these settings are not stored, wherever they come from; none if they are.
+/// Returns why the settings of a request are rejected; none if they are not.
 pub(crate) fn values_fault(values: &Value) -> Option<String> {
     if values.to_string().len() > MAX_VALUES {
         Some(format!("must have at most {MAX_VALUES} bytes as JSON"))

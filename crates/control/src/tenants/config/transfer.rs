@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tenantry_model::{Failure, Write, columns};
 use tenantry_provider::transfer::{Content, Sink, Source, Tally, Transfer, bad_archive, broken};
-use tenantry_provider::verbs::{Context, Provider as _, Spec};
+use tenantry_provider::verbs::{Context, Spec};
 use tenantry_store::entity::config::Model;
 use tokio::io::AsyncReadExt as _;
 
-use super::{ConfigBuiltin, QUOTAS, map, row, values_fault};
+use super::{ConfigBuiltin, QUOTAS, has_controls, map, row};
 
 const FILE: &str = "config.json";
 /// Name of the imported part in counts and digests.
@@ -62,11 +62,9 @@ impl Transfer for ConfigBuiltin {
         let read = serde_json::from_slice(&text);
         let mut document: Document = read.map_err(|why| bad_archive(format!("`{FILE}`: {why}")))?;
         document.settings.remove(QUOTAS);
-        // The same checks as for settings of a template or a request.
-        let values = Value::Object(document.settings.clone());
-        let fault = self.check(&json!({ "settings": values })).into_iter().map(|fault| fault.message).next();
-        if let Some(why) = fault.or_else(|| values_fault(&values)) {
-            return Err(bad_archive(format!("`{FILE}`: its settings {why}")));
+        // As in a request. Settings of several sources together may be longer than those of one request.
+        if document.settings.iter().any(|(name, value)| has_controls(&json!(name)) || has_controls(value)) {
+            return Err(bad_archive(format!("`{FILE}`: settings must not contain control characters")));
         }
         let quotas = map(row.settings).remove(QUOTAS);
         document.settings.extend(quotas.map(|quotas| (QUOTAS.to_owned(), quotas)));

@@ -25,6 +25,7 @@ mod statements;
 mod tests;
 mod tool;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
@@ -183,7 +184,7 @@ pub struct Policy {
 pub fn load(files: &Files, set: &str, dialect: Dialect, policy: &Policy) -> Result<Vec<Migration>, Failure> {
     let mut faults = Faults::default();
     let sources = folder::read(files, set, dialect, &mut faults)?;
-    let mut all = Vec::new();
+    let mut all: Vec<Migration> = Vec::new();
     let mut of_set: Option<Tool> = None;
     for source in sources {
         let Script { statements, extensions, transaction, tool } =
@@ -212,6 +213,8 @@ pub fn load(files: &Files, set: &str, dialect: Dialect, policy: &Policy) -> Resu
         });
     }
     faults.into_result(set)?;
+    let mut own = BTreeSet::new();
+    all.iter_mut().flat_map(|it| &mut it.statements).for_each(|statement| statement.find_own_names(&mut own));
     if all.is_empty() {
         return Err(Failure::fatal(
             BAD,

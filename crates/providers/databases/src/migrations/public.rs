@@ -33,7 +33,7 @@ pub type Members = BTreeMap<String, String>;
 pub struct PublicName {
     /// Where `public` stands.
     pub range: Range<usize>,
-    /// The name or operator.
+    /// The name or operator; none if it is certainly no extension's.
     pub name: Option<String>,
     /// Whether the statement creates the object.
     pub is_created: bool,

@@ -2,6 +2,7 @@
 //! it, and with every statement checked.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::extensions::Extension;
 use super::faults::Faults;
@@ -36,7 +37,7 @@ impl Statement {
         }
         let mut sql = self.text.clone();
         for place in self.public.iter().rev() {
-            let member = place.name.as_ref().filter(|_| !place.is_created).and_then(|name| members.get(name));
+            let member = place.name.as_ref().and_then(|name| members.get(name));
             sql.replace_range(place.range.clone(), &quoted(member.map_or(schema, String::as_str)));
         }
         Cow::Owned(sql)
@@ -49,12 +50,19 @@ impl Statement {
 
     /// Whether the text may name an object of an extension as one in `public`.
     pub fn may_name_members(&self) -> bool {
-        self.public.iter().any(|place| !place.is_created && place.name.is_some())
+        self.public.iter().any(|place| place.name.is_some())
     }
 
-    /// The object that the text creates as one in `public`.
-    pub fn created_in_public(&self) -> impl Iterator<Item = &String> {
-        self.public.iter().filter(|place| place.is_created).filter_map(|place| place.name.as_ref())
+    /// Lets names of objects that statements before this one create in `public`, or it does itself, mean these and no object
+    /// of an extension. `own`: the objects so far.
+    pub fn find_own_names(&mut self, own: &mut BTreeSet<String>) {
+        for place in &mut self.public {
+            if place.is_created {
+                own.extend(place.name.take());
+            } else {
+                place.name.take_if(|name| own.contains(name));
+            }
+        }
     }
 
     /// The text as the file has it.

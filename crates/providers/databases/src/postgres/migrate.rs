@@ -20,12 +20,15 @@ pub const POSITIONS: &str = "_migrations_position_seq";
 
 /// Ends a file: checks its deferred constraints, as the end of its transaction does, and removes the role, the cursors and the
 /// temporary objects that it leaves in the session, which goes on with the next file or tenant. In a transaction of several
-/// files, the constraints are deferred again for the next one. `RESET ALL` undoes settings besides.
-pub const LEAVE: &str = "RESET SESSION AUTHORIZATION; RESET ROLE;
-    DO $$ DECLARE deferred text; BEGIN
-        SELECT string_agg(format('%I.%I', current_schema(), conname), ', ') INTO deferred
-        FROM (SELECT conname FROM pg_catalog.pg_constraint WHERE connamespace = current_schema()::regnamespace GROUP BY 1 HAVING bool_and(condeferred)) named;
-        SET CONSTRAINTS ALL IMMEDIATE;
+/// files, the constraints are deferred again for the next one; ALL would also hold for those that it creates. `RESET ALL`
+/// undoes settings besides.
+pub const END_FILE: &str = "RESET SESSION AUTHORIZATION; RESET ROLE;
+    DO $$ DECLARE checked text; deferred text; BEGIN
+        SELECT string_agg(name, ', '), string_agg(name, ', ') FILTER (WHERE all_deferred) INTO checked, deferred
+        FROM (SELECT format('%I.%I', nspname, conname) AS name, bool_and(condeferred) AS all_deferred
+              FROM pg_catalog.pg_constraint JOIN pg_catalog.pg_namespace n ON n.oid = connamespace
+              WHERE nspname = current_schema() GROUP BY 1 HAVING bool_or(condeferrable)) named;
+        IF checked IS NOT NULL THEN EXECUTE concat('SET CONSTRAINTS ', checked, ' IMMEDIATE'); END IF;
         IF deferred IS NOT NULL THEN EXECUTE concat('SET CONSTRAINTS ', deferred, ' DEFERRED'); END IF;
     END $$;
     CLOSE ALL; DISCARD TEMP";
@@ -68,7 +71,7 @@ impl<'a> Target<'a> {
         for migration in pending(connection, self.schema, migrations).await? {
             let done =
                 self.apply(connection, migration).await.map_err(|f| migrations::bad(migration, None, f));
-            run(connection, format!("RESET ALL; {LEAVE}")).await?;
+            run(connection, format!("RESET ALL; {END_FILE}")).await?;
             done?;
             applied = true;
             tracing::info!(file = migration.file, "migration applied");
@@ -102,7 +105,7 @@ impl<'a> Target<'a> {
         if migration.transaction {
             self.run_statements(&mut transaction, migration).await?;
             // Tables that the file still uses cannot be protected.
-            let left = run(&mut transaction, LEAVE.to_owned()).await;
+            let left = run(&mut transaction, END_FILE.to_owned()).await;
             left.map_err(|failure| migrations::bad(migration, Some(migration.last_line()), failure))?;
         }
         if let Some(protection) = self.protection {
@@ -166,7 +169,7 @@ pub fn baseline(schema: &str, extensions: &Extensions, migrations: &[Migration])
             sql.push_str(&runnable(statement, schema, extensions, None));
             sql.push_str(";\n");
         }
-        sql.push_str(&format!("{LEAVE}; {}; RESET ALL;", evidence(schema, migration)));
+        sql.push_str(&format!("{END_FILE}; {}; RESET ALL;", evidence(schema, migration)));
     }
     Some(sql)
 }

@@ -11,7 +11,7 @@ use super::catalogue;
 use super::config::PgNotify;
 use super::extensions::Extensions;
 use super::failure::{failure, run_statement};
-use super::migrate::{LEAVE, pending, runnable};
+use super::migrate::{END_FILE, pending, runnable};
 use super::protection::Protection;
 use super::server::run;
 use crate::migrations::{
@@ -207,7 +207,7 @@ impl<'a> Trial<'a> {
             }
             rows = changed;
         }
-        run(transaction, LEAVE.to_owned()).await?;
+        run(transaction, END_FILE.to_owned()).await?;
         Ok(lines)
     }
 
@@ -235,7 +235,7 @@ impl<'a> Trial<'a> {
                 return Err(here(Failure::fatal("bad_schema", NOT_CONCURRENTLY)));
             }
         }
-        if let Err(failure) = run(transaction, LEAVE.to_owned()).await {
+        if let Err(failure) = run(transaction, END_FILE.to_owned()).await {
             run(transaction, "ROLLBACK TO file".to_owned()).await.map_err(at(1))?;
             return Err((migration.last_line(), failure));
         }

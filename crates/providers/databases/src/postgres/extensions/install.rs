@@ -4,7 +4,7 @@ use tenantry_model::{Failure, FailureClass};
 use tenantry_postgres::{Error, Row, Session};
 
 use super::{Extensions, Schema, schemas, wanted};
-use crate::migrations::{DEFAULT_EXTENSIONS, EXTENSIONS, Extension, Migration, Statement, shared_fault};
+use crate::migrations::{DEFAULT_EXTENSIONS, EXTENSIONS, Extension, Migration, shared_fault};
 use crate::postgres::failure::failure;
 use crate::tables::{literal, quoted};
 
@@ -47,14 +47,9 @@ pub async fn install(
         InstallIn::Main => Extensions::in_schemas(require_closed(schemas(connection, &names).await?)?),
         InstallIn::OfTenant => Extensions::of_tenant(migrations),
     };
-    let statements = || migrations.iter().flat_map(|migration| &migration.statements);
-    if statements().any(Statement::may_name_members) {
+    if migrations.iter().flat_map(|it| &it.statements).any(|statement| statement.may_name_members()) {
         let members = connection.pairs(MEMBERS, &[&names]).await.map_err(failure)?;
         extensions.members = members.into_iter().collect();
-        // Names of the files' own objects mean these.
-        statements()
-            .flat_map(Statement::created_in_public)
-            .for_each(|name| _ = extensions.members.remove(name));
     }
     Ok(extensions)
 }

@@ -81,6 +81,6 @@ const REPLICA_IDENTITIES: &str = concat!(
     "SELECT format('ALTER TABLE ONLY %I.%I REPLICA IDENTITY FULL;', $1, relname),
             format('ALTER TABLE ONLY %I.%I REPLICA IDENTITY %s;', $1, relname, CASE relreplident WHEN 'n' THEN 'NOTHING' ELSE 'DEFAULT' END)
      FROM pg_class WHERE relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_publication WHERE pubdelete)
-       AND (relreplident = 'n' OR relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary)) AND ",
+       AND (relreplident = 'n' OR relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary AND indimmediate)) AND ",
     in_schema!(class "pg_class")
 );
