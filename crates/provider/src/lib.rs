@@ -4,7 +4,7 @@
 //! A provider needs:
 //!
 //! - a type that implements [`Provider`]: `ensure`, `observe`, `remove`, `probe`, each safe to repeat, and as many of the
-//!   capabilities ([`Data`], [`Objects`], [`Fence`], [`Rotate`], [`Transfer`], [`IsolationCheck`]) as it has;
+//!   capabilities ([`Data`], [`Objects`], [`Fence`], [`Rotate`], [`Transfer`], [`Purge`], [`IsolationCheck`]) as it has;
 //! - the settings of its kind from [`kinds`], read with [`settings`], and a type for its own, which a template gives under
 //!   `with`;
 //! - a `FACTORY` ([`ProviderFactory`]): the type's name, the schema of its configuration, and how instances are built;
@@ -32,6 +32,7 @@ pub mod objects;
 pub mod open_files;
 pub mod passwords;
 pub mod pipe;
+pub mod purge;
 pub mod registry;
 pub mod resource_folder;
 pub mod resource_locks;
@@ -47,6 +48,7 @@ pub use factory::{BuildContext, ProviderFactory};
 pub use fence::{Fence, Order};
 pub use isolation::{Cell, Checked, IsolationCheck, Outcome, Who};
 pub use objects::{Objects, TenantObjects};
+pub use purge::{Purge, Purged};
 pub use registry::Registry;
 pub use rotate::{Former, Retirement, Rotate, Rotated};
 pub use transfer::Transfer;

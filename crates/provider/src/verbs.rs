@@ -16,6 +16,7 @@ use crate::data::Data;
 use crate::fence::Fence;
 use crate::isolation::IsolationCheck;
 use crate::objects::Objects;
+use crate::purge::Purge;
 use crate::rotate::Rotate;
 use crate::transfer::Transfer;
 
@@ -333,6 +334,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Access to the tenants' objects, if the provider keeps any.
     fn objects(&self) -> Option<&dyn Objects> {
+        None
+    }
+
+    /// Removal of what deleted rows leave, if its resources share files.
+    fn purge(&self) -> Option<&dyn Purge> {
         None
     }
 

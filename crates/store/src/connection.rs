@@ -135,14 +135,6 @@ impl Connection {
         }
     }
 
-    /// Copies SQLite's write-ahead log into its file and truncates it. Does nothing on PostgreSQL.
-    pub fn fold_log(&mut self) -> Result<(), Failed> {
-        match self {
-            Self::Sqlite(connection) => sqlite::fold_log(connection),
-            Self::Postgres(_) => Ok(()),
-        }
-    }
-
     /// Returns the registry's epoch. An error if the registry has none.
     pub async fn epoch(&mut self) -> Result<i64, Failed> {
         let epochs = match self {

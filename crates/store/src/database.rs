@@ -1,11 +1,12 @@
 //! A database of Tenantry, which is the registry or the keyring: its migrations, a pool of read-only connections, and one
 //! writer.
 
+use tenantry_provider::Purged;
+use tenantry_sqlite::Purger;
 use tokio::runtime::Handle;
 
 use super::address::Address;
 use super::connection::Connection;
-use super::dialect::Dialect;
 use super::failed::{Cause, Failed};
 use super::migration::Migrations;
 use super::postgres::{Access, Session};
@@ -43,6 +44,8 @@ pub struct Database {
     pub(super) reads: Reads,
     writer: Writer,
     address: Address,
+    /// Of a SQLite file.
+    purger: Option<Purger>,
 }
 
 impl Database {
@@ -61,7 +64,11 @@ impl Database {
             let reads = Reads::open(&address, readers).await?;
             let writer = Writer::start(schema, address.clone(), connection, timeline);
             let writer = writer.map_err(|why| OpenError::Unavailable(format!("no thread: {why}")))?;
-            Ok(Self { reads, writer, address })
+            let purger = match &address {
+                Address::Sqlite(path) => Some(Purger::new(path.clone())),
+                Address::Postgres(_) => None,
+            };
+            Ok(Self { reads, writer, address, purger })
         };
         apart(opened).await.unwrap_or_else(|failed| Err(failed.into()))
     }
@@ -81,10 +88,11 @@ impl Database {
         &self.writer
     }
 
-    /// Removes the remains of changed and deleted rows from the files: see [`scrub`].
-    pub(super) async fn scrub(&self) -> Result<(), Failed> {
-        let address = self.address.clone();
-        apart(async move { scrub(&address).await }).await?
+    /// Removes the copies of deleted rows from SQLite's files, and returns the files. Returns an error while another
+    /// connection keeps a transaction open. Does nothing on PostgreSQL, whose vacuum and log recycling remove them in time.
+    pub(super) async fn purge(&self) -> Result<Vec<Purged>, Failed> {
+        let Some(purger) = &self.purger else { return Ok(Vec::new()) };
+        purger.purge().await.map_err(|why| Failed { cause: Cause::Unavailable, message: why.to_string() })
     }
 
     /// Writes the waiting batches and closes all connections.
@@ -101,20 +109,6 @@ pub(super) async fn apart<T: Send + 'static>(
     let runtime = Handle::current();
     let done = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
     done.map_err(|why| Failed { cause: Cause::Unavailable, message: why.to_string() })
-}
-
-/// Removes the remains of changed and deleted rows from SQLite's files. SQLite overwrites them in the database file
-/// (`secure_delete`); this truncates the write-ahead log, which has older copies of pages. Returns an error while another
-/// connection reads from the log. Does nothing on PostgreSQL, whose vacuum and log recycling remove them in time. Blocks
-/// the thread.
-pub(super) async fn scrub(address: &Address) -> Result<(), Failed> {
-    if address.dialect() == Dialect::Postgres {
-        return Ok(());
-    }
-    let mut connection = Connection::open(address).await?;
-    let folded = connection.fold_log();
-    connection.close().await;
-    folded
 }
 
 /// Applies all missing migrations in one transaction. Blocks the thread.

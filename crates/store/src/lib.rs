@@ -54,6 +54,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use tenantry_model::{Write, columns};
+use tenantry_provider::Purged;
 use tokio::sync::Notify;
 
 pub use anchoring::AuditError;
@@ -198,9 +199,9 @@ impl Store {
         self.database.close().await;
     }
 
-    /// Removes the remains of deleted rows from the database's files: see [`Database::scrub`].
-    pub async fn scrub(&self) -> Result<(), ReadError> {
-        Ok(self.database.scrub().await?)
+    /// Removes the copies of deleted rows from the registry's files, and returns the files; none on PostgreSQL.
+    pub async fn purge(&self) -> Result<Vec<Purged>, ReadError> {
+        Ok(self.database.purge().await?)
     }
 
     /// Notified after commits of events or audit records.

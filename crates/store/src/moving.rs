@@ -14,7 +14,7 @@ use tenantry_model::{Columns, Datum};
 use super::ReadError;
 use super::address::Address;
 use super::connection::{Connection, Request};
-use super::database::{OpenError, apart, migrate, scrub};
+use super::database::{OpenError, apart, migrate};
 use super::dialect::Dialect;
 use super::failed::Failed;
 use super::migration::Migrations;
@@ -257,8 +257,10 @@ impl Moving<'_> {
         let moved = self.compare().await?;
         let retired = self.retired.iter().map(|table| format!("DROP TABLE \"{table}\""));
         self.on_old(retired.chain(["UPDATE moved_to SET done = true".to_owned()]).collect()).await?;
-        if let Err(failed) = scrub(self.from).await {
-            tracing::warn!(why = failed.message, "the source's write-ahead log may still contain rows");
+        if let Address::Sqlite(path) = self.from
+            && let Err(why) = tenantry_sqlite::purge(path)
+        {
+            tracing::warn!(%why, "the source's write-ahead log may still contain rows");
         }
         Ok(moved)
     }

@@ -17,8 +17,6 @@ use super::row::Row;
 
 /// Time for which a statement waits for another connection's lock before it fails.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for which a checkpoint waits for readers of the write-ahead log before it fails.
-const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which a query waits for a free thread before it fails.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of statements that a connection keeps prepared.
@@ -67,19 +65,6 @@ pub fn is_open_elsewhere(path: &Path) -> Result<bool, Failed> {
         Err(Failed { cause: Cause::Unavailable, .. }) => Ok(true),
         other => other.map(|()| false),
     }
-}
-
-/// Copies the write-ahead log into the file and truncates it. Returns an error if readers prevent this for
-/// [`CHECKPOINT_TIMEOUT`].
-pub fn fold_log(connection: &Connection) -> Result<(), Failed> {
-    connection.busy_timeout(CHECKPOINT_TIMEOUT)?;
-    let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-    if !busy {
-        return Ok(());
-    }
-    let message = "the write-ahead log still contains old rows, because another connection keeps a read transaction \
-                   open: end that transaction";
-    Err(Failed { cause: Cause::Unavailable, message: message.to_owned() })
 }
 
 /// Runs a query and converts each row with `read`.

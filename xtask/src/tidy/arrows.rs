@@ -19,24 +19,34 @@ const PROVIDER: &str = "tenantry-provider";
 const BUILTIN: &str = "tenantry-builtin";
 const DATABASES: &str = "tenantry-databases";
 const POSTGRES: &str = "tenantry-postgres";
+const SQLITE: &str = "tenantry-sqlite";
 const STORE: &str = "tenantry-store";
 const CONTROL: &str = "tenantry-control";
 const GUARD: &str = "tenantry-guard";
 
 const NO_SQL: &[&str] = &["sqlx*", "sea-orm*", "rusqlite", "tokio-postgres"];
 
-const ARROWS: [Arrow; 15] = [
+const ARROWS: [Arrow; 16] = [
     Arrow { folder: "crates/model", may_use: Some(&[]), refused: &[] },
     Arrow { folder: "crates/engine", may_use: Some(&[MODEL]), refused: NO_SQL },
     Arrow { folder: "crates/provider", may_use: Some(&[MODEL]), refused: NO_SQL },
     Arrow { folder: "crates/postgres", may_use: Some(&[MODEL]), refused: &["sqlx*", "sea-orm*", "rusqlite"] },
+    Arrow {
+        folder: "crates/sqlite",
+        may_use: Some(&[MODEL, PROVIDER]),
+        refused: &["sqlx*", "sea-orm*", "tokio-postgres"],
+    },
     Arrow { folder: "crates/providers/builtin", may_use: Some(&[MODEL, PROVIDER]), refused: &[] },
-    Arrow { folder: "crates/providers/databases", may_use: Some(&[MODEL, PROVIDER, POSTGRES]), refused: &[] },
+    Arrow {
+        folder: "crates/providers/databases",
+        may_use: Some(&[MODEL, PROVIDER, POSTGRES, SQLITE]),
+        refused: &[],
+    },
     // A crate per SDK.
     Arrow { folder: "crates/providers/*", may_use: Some(&[MODEL, PROVIDER]), refused: NO_SQL },
     Arrow {
         folder: "crates/store",
-        may_use: Some(&[MODEL, ENGINE, PROVIDER, POSTGRES]),
+        may_use: Some(&[MODEL, ENGINE, PROVIDER, POSTGRES, SQLITE]),
         refused: &["axum*"],
     },
     Arrow {

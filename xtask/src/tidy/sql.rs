@@ -4,9 +4,10 @@ use super::rust::{is_test, split};
 use super::{File, Finding};
 
 /// Folders and files that may contain SQL, besides tests.
-const ALLOWED: [&str; 7] = [
+const ALLOWED: [&str; 8] = [
     "crates/store/",
     "crates/postgres/",
+    "crates/sqlite/",
     "crates/providers/databases/",
     // The index of a bucket is a SQLite file.
     "crates/providers/builtin/src/bucket_folder/index.rs",

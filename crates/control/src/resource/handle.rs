@@ -14,7 +14,8 @@ use tenantry_provider::objects::{Body, Content, Expired, Listing, Meta, Method, 
 use tenantry_provider::transfer::{self, Sink, Source};
 use tenantry_provider::{
     Canary, Context, Data, Ensured, Fault, Fence, Former, IsolationCheck, Kind, Objects, Observed, Order,
-    Provider, Removed, Retirement, Rotate, Rotated, Rows, Sealer, Spec, TenantObjects, TenantRows, Transfer,
+    Provider, Purge, Purged, Removed, Retirement, Rotate, Rotated, Rows, Sealer, Spec, TenantObjects,
+    TenantRows, Transfer,
 };
 
 use super::layers::{Call, Layers, ProviderVerb};
@@ -117,6 +118,17 @@ impl Provider for ResourceHandle {
     }
     fn transfer(&self) -> Option<&dyn Transfer> {
         self.provider.transfer().map(|_| self as &dyn Transfer)
+    }
+    fn purge(&self) -> Option<&dyn Purge> {
+        self.provider.purge().map(|_| self as &dyn Purge)
+    }
+}
+
+#[async_trait]
+impl Purge for ResourceHandle {
+    async fn purge(&self) -> Result<Vec<Purged>, Failure> {
+        let purge = self.provider.purge().ok_or_else(|| lacking(&*self.provider, "purge"))?;
+        self.layers.run(self.call(ProviderVerb::Purge), purge.purge()).await
     }
 }
 

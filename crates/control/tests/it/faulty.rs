@@ -16,7 +16,7 @@ use tenantry_model::{Failure, Isolation, TenantId, Timestamp, Write};
 use tenantry_provider::transfer::{self, Sink, Source};
 use tenantry_provider::{
     Cell, Checked, Context, Data, Ensured, Fault as SettingsFault, Fence, Former, IsolationCheck, Kind,
-    Observed, Provider, Registry, Removed, Retirement, Rotate, Rotated, Rows, Spec, Transfer,
+    Observed, Provider, Purge, Registry, Removed, Retirement, Rotate, Rotated, Rows, Spec, Transfer,
     objects::Objects,
 };
 use tenantry_testkit::virtual_clock::VirtualClock;
@@ -507,6 +507,9 @@ impl<P: Provider> Provider for Faulty<P> {
 
     fn transfer(&self) -> Option<&dyn Transfer> {
         self.inner.transfer().map(|_| self as &dyn Transfer)
+    }
+    fn purge(&self) -> Option<&dyn Purge> {
+        self.inner.purge()
     }
     fn data(&self) -> Option<&dyn Data> {
         self.inner.data()

@@ -67,6 +67,7 @@ async fn call(handle: &ResourceHandle, verb: ProviderVerb) -> Result<(), Failure
             loaded.map(drop)
         }
         ProviderVerb::CheckIsolation => isolation.check(&[tenant]).await.map(drop),
+        ProviderVerb::Purge => handle.purge().unwrap().purge().await.map(drop),
         ProviderVerb::VerifyUrl => objects.verify(&signed(Method::Get), now).await.map(drop),
         ProviderVerb::SignUrl => own.sign("key", Method::Get, now, now).await.map(drop),
         ProviderVerb::ExpireObjects => objects.expire(now).await.map(drop),
@@ -103,7 +104,7 @@ pub fn counter(calls: &Calls) -> tenantry_control::resource::OnCall {
 }
 
 /// Verbs that need a permit for work.
-const WORK: [ProviderVerb; 8] = [
+const WORK: [ProviderVerb; 9] = [
     ProviderVerb::Ensure,
     ProviderVerb::Remove,
     ProviderVerb::Rotate,
@@ -111,6 +112,7 @@ const WORK: [ProviderVerb; 8] = [
     ProviderVerb::Export,
     ProviderVerb::Load,
     ProviderVerb::CheckIsolation,
+    ProviderVerb::Purge,
     ProviderVerb::ExpireObjects,
 ];
 /// Verbs that need a permit for access control.
@@ -232,7 +234,7 @@ const CALLERS: [(&str, &[ProviderVerb]); 13] = [
             ProviderVerb::ObserveFence,
         ],
     ),
-    ("erase", &[ProviderVerb::Remove, ProviderVerb::Observe]),
+    ("erase", &[ProviderVerb::Remove, ProviderVerb::Observe, ProviderVerb::Purge]),
 ];
 
 async fn drive(caller: &str, world: &World, control: &Control) {

@@ -87,6 +87,9 @@ impl Provider for Slow {
     fn transfer(&self) -> Option<&dyn Transfer> {
         Some(self)
     }
+    fn purge(&self) -> Option<&dyn Purge> {
+        Some(self)
+    }
 }
 
 #[async_trait]
@@ -130,6 +133,13 @@ impl Transfer for Slow {
 impl IsolationCheck for Slow {
     async fn check(&self, _: &[TenantId]) -> Result<Checked, Failure> {
         self.call(Checked::default()).await
+    }
+}
+
+#[async_trait]
+impl Purge for Slow {
+    async fn purge(&self) -> Result<Vec<Purged>, Failure> {
+        self.call(Vec::new()).await
     }
 }
 

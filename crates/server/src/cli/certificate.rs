@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde_json::Value;
-use tenantry_control::operations::offboard::certificate::check;
+use tenantry_control::operations::offboard::certificate::{NotSearched, check};
 
 use super::{Exit, Format, Session};
 use crate::client::path_segment;
@@ -67,6 +67,9 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
                     "\nnot deleted: its clone {}, made {} ({masked})",
                     clone.tenant_id, clone.cloned_at
                 );
+            }
+            for NotSearched { place, what } in &certificate.not_searched {
+                let _ = write!(text, "\nnot looked through: {place}: {what}");
             }
             session.output.text(&text)
         }

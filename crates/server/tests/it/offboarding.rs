@@ -1,12 +1,13 @@
 //! Offboarding and erasure: access ends at once, the certificate is verified offline by the command line and
 //! by a script, and invalid requests are rejected.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tenantry_testkit::markers::Marker;
-use tenantry_testkit::skip;
+use tenantry_testkit::{Raw, skip};
 
 use crate::on_both;
 use crate::server::{Answer, Server, read, request};
@@ -171,6 +172,104 @@ on_both! {
         server.post("/v1/tenants", &request("Acme", "starter")).await.expect(202);
         assert_eq!(server.get("/v1/tenants/acme").await.expect(200).body["plan"], "starter");
     }
+}
+
+/// Adds projects with this word for a tenant, in texts of many lengths.
+async fn write_rows(server: &Server, token: &str, word: &str, count: usize) {
+    for n in 0..count {
+        let text = format!("{word} {}", "x".repeat([3, 60, 400, 3_000][n % 4]));
+        let row = json!({ "id": format!("{}_{n}", n * 7_919 % 101), "name": text, "description": text });
+        read(server.bare(Method::POST, "/data/projects").bearer_auth(token).json(&row)).await.expect(201);
+    }
+}
+
+/// Registry, keyring and the file of pooled tenants, with their logs, while clients and other programs read them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_leaves_nothing_in_files_that_others_read() {
+    let server = Server::sqlite().await;
+    let (tenant, token) = onboard(&server, "Marker", "starter").await;
+    let (_, other) = onboard(&server, "Other", "starter").await;
+    tokio::join!(write_rows(&server, &token, "Marker", 60), write_rows(&server, &other, "Other", 60));
+    let marker = Marker::new("marker");
+    let pool = |found: &String| found.starts_with("tenants.db");
+    assert!(marker.in_folder(server.folder()).iter().any(pool));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let files = ["registry.db", "keyring.db", "tenants.db"].map(|file| server.folder().join(file));
+    let programs = files.map(|file| tokio::spawn(read_again_and_again(file, stop.clone())));
+    let read = || read(server.bare(Method::GET, "/data/projects?limit=100").bearer_auth(&other));
+    let erased = async {
+        let ended = server.done(erase(&server, &tenant).await.expect(202).body["id"].as_str().unwrap()).await;
+        assert_eq!(ended["state"], "succeeded", "{ended:#}");
+        stop.cancel();
+    };
+    let clients = async {
+        while !stop.is_cancelled() {
+            read().await.expect(200);
+        }
+    };
+    tokio::join!(erased, clients);
+    let proof = server.get(&format!("/v1/tenants/{tenant}/certificate")).await.expect(200).body;
+    let proof = &proof["certificate"];
+    let found = marker.in_folder(server.folder());
+    assert!(found.is_empty(), "{found:#?}");
+    for reads in programs {
+        assert!(reads.await.unwrap() > 0);
+    }
+    let files = proof["files"].as_array().unwrap().iter();
+    let files = files.map(|file| {
+        (file["store"].as_str().unwrap(), file["file"].as_str().unwrap(), file["method"].as_str().unwrap())
+    });
+    let expected = [
+        ("sqlite_pool", "tenants.db", "overwritten"),
+        ("sqlite_pool", "tenants.db-wal", "truncated"),
+        ("registry", "registry.db", "overwritten"),
+        ("registry", "registry.db-wal", "truncated"),
+        ("keyring", "keyring.db", "overwritten"),
+        ("keyring", "keyring.db-wal", "truncated"),
+    ];
+    assert_eq!(files.collect::<Vec<_>>(), expected, "{proof:#}");
+    let places =
+        proof["not_searched"].as_array().unwrap().iter().map(|place| place["place"].as_str().unwrap());
+    let places: Vec<&str> = places.collect();
+    assert!(places.starts_with(&["backups", "downloads", "log"]), "{places:?}");
+    assert!(!places.iter().any(|place| ["registry", "keyring", "sqlite_pool"].contains(place)), "{places:?}");
+}
+
+/// Reads a database in short transactions until `stop`, as another program does; returns their number.
+async fn read_again_and_again(file: PathBuf, stop: tokio_util::sync::CancellationToken) -> usize {
+    let reader = Raw::connect(&format!("sqlite://{}", file.display())).await;
+    let mut reads = 0;
+    while !stop.is_cancelled() {
+        reader.execute("BEGIN").await;
+        assert!(!reader.rows("SELECT * FROM sqlite_schema").await.is_empty());
+        reader.execute("COMMIT").await;
+        reads += 1;
+    }
+    reader.close().await;
+    reads
+}
+
+/// A program that keeps a transaction open delays the certificate, and no person is called.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_waits_for_an_open_transaction() {
+    let server = Server::sqlite().await;
+    let (tenant, _) = onboard(&server, "Acme", "starter").await;
+    let file = server.folder().join("registry.db");
+    let reader = Raw::connect(&format!("sqlite://{}", file.display())).await;
+    reader.execute("BEGIN").await;
+    reader.rows("SELECT count(*) FROM tenants").await;
+    let begun = erase(&server, &tenant).await.expect(202).body;
+    let id = begun["id"].as_str().unwrap();
+    let waits = |operation: &Value| {
+        let mut steps = operation["steps"].as_array().unwrap().iter();
+        steps.any(|step| step["key"] == "scan_registry" && step["error"]["code"] == "registry_unavailable")
+    };
+    let waiting = server.until(id, waits).await;
+    assert_eq!(waiting["state"], "running", "{waiting:#}");
+    server.get(&format!("/v1/tenants/{tenant}/certificate")).await.problem(404, "certificate_not_found");
+    reader.execute("COMMIT").await;
+    assert_eq!(server.done(id).await["state"], "succeeded");
+    reader.close().await;
 }
 
 /// Rows, schemas, databases and logins on the tenants' PostgreSQL.

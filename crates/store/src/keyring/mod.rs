@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use rand::Rng as _;
 use sha2::Sha256;
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
-use tenantry_provider::{Key, Sealer};
+use tenantry_provider::{Key, Purged, Sealer};
 use zeroize::Zeroizing;
 
 use crate::database::Database;
@@ -280,7 +280,12 @@ impl Keyring {
         self.database.commit(WriteBatch::new(writes)).await?;
         self.cache.invalidate(&tenant);
         // Until then its wrapped form is in the log.
-        self.database.scrub().await.map_err(|failed| KeyringError::Unavailable(failed.message))
+        self.purge().await.map(drop)
+    }
+
+    /// Removes the copies of destroyed keys from the keyring's files, and returns the files; none on PostgreSQL.
+    pub async fn purge(&self) -> Result<Vec<Purged>, KeyringError> {
+        self.database.purge().await.map_err(|failed| KeyringError::Unavailable(failed.message))
     }
 
     /// Makes sure that no journalled tenant has a key or can get one. Returns how many keys had come back.

@@ -13,6 +13,7 @@ use tenantry_model::id::{CertificateId, OperationId, ResourceId};
 use tenantry_model::{TenantId, Timestamp};
 
 pub use super::clones::LivingClone;
+pub use super::searched::{NotSearched, PurgedFile};
 use crate::error::{Error, Result};
 use tenantry_store::entity;
 use tenantry_store::keyring::{SigningKey, base64url, from_base64url, verify};
@@ -59,6 +60,12 @@ pub struct Certificate {
     pub resources: Vec<DeletedResource>,
     /// Tables of the registry that were searched for rows of the tenant, with the number of rows found, which is 0.
     pub registry: BTreeMap<String, u64>,
+    /// Files that others share with the tenant, from which copies of its deleted rows were removed.
+    #[serde(default)]
+    pub files: Vec<PurgedFile>,
+    /// Places that were not looked through and may have copies.
+    #[serde(default)]
+    pub not_searched: Vec<NotSearched>,
     /// Data that is kept, with the legal basis.
     pub retained: Vec<Retained>,
     /// Existing tenants with copies of the deleted tenant's rows.
@@ -217,6 +224,8 @@ mod tests {
             issued_by: "tenantry".to_owned(),
             resources: Vec::new(),
             registry: BTreeMap::from([("members".to_owned(), 0)]),
+            files: Vec::new(),
+            not_searched: Vec::new(),
             retained: Vec::new(),
             clones: Vec::new(),
         }
@@ -253,13 +262,16 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_without_clones_is_valid() {
+    fn a_certificate_of_an_earlier_release_is_valid() {
         let key = key();
         let mut older = serde_json::to_value(certificate()).unwrap();
-        older.as_object_mut().unwrap().remove("clones");
+        for later in ["clones", "files", "not_searched"] {
+            older.as_object_mut().unwrap().remove(later).unwrap();
+        }
         let signature = base64url(&key.sign(message(&older.to_string()).as_bytes()));
         let document = json!({ "certificate": older, "signature": signature, "public_key": key.x() });
-        assert_eq!(check(&document.to_string(), &public_key(&key).pem).unwrap().clones, []);
+        let read = check(&document.to_string(), &public_key(&key).pem).unwrap();
+        assert_eq!((read.clones, read.files, read.not_searched), (vec![], vec![], vec![]));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tenantry_provider::Rows;
 use super::certificate::{Certificate, DeletedResource, KEY, Retained, seal};
 use super::plan::{CERTIFY, CERTIFY_REST, DESTROY_KEY, SCAN, SCAN_REGISTRY, SCAN_REST};
 use super::scan::{Absent, Named};
+use super::searched::{RegistryScan, not_searched};
 use super::{Deleted, clones};
 use crate::ledger::{OperationInput, read, tenant_id};
 use crate::operations::{Action, Compensation, ProviderSteps, irreversible};
@@ -35,8 +36,9 @@ impl Action for Certify {
         let said = |key: &str| attempt.outputs.get(key).cloned().unwrap_or_default();
         let is_final = attempt.step.key == CERTIFY_REST;
         let absent: Vec<Absent> = read(&said(SCAN))?;
-        let mut resources = Vec::with_capacity(absent.len());
-        for Absent { target, absent_at } in absent {
+        let (mut resources, mut files) = (Vec::with_capacity(absent.len()), Vec::new());
+        for Absent { target, absent_at, purged } in absent {
+            files.extend(purged);
             let Named { id, step, kind, provider, name, generation, before } = target;
             // A step that a client skipped has no output; the scan saw that the resource is gone all the same.
             let done = step.as_ref().map(|step| said(step)).filter(|said| !said.is_null());
@@ -55,6 +57,10 @@ impl Action for Certify {
                 absent_at,
             });
         }
+        let scan = RegistryScan::read(&said(if is_final { SCAN_REST } else { SCAN_REGISTRY }))?;
+        files.extend(scan.files);
+        let providers = resources.iter().map(|resource| resource.provider.as_str());
+        let not_searched = not_searched(steps, providers, &files);
         let key = steps.keyring.signing_key(KEY).await?;
         // Without the lock, only one of several certificates that are issued at once could be committed.
         attempt.guards.keep(Arc::clone(&steps.certifying).lock_owned().await);
@@ -74,7 +80,9 @@ impl Action for Certify {
             issued_at: attempt.now,
             issued_by: concat!("tenantry ", env!("CARGO_PKG_VERSION")).to_owned(),
             resources,
-            registry: read(&said(if is_final { SCAN_REST } else { SCAN_REGISTRY }))?,
+            registry: scan.tables,
+            files,
+            not_searched,
             retained: retained(&*steps.rows, tenant).await?,
             clones: clones::living(&*steps.rows, &*steps.keyring, tenant).await?,
         };

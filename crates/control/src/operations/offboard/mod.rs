@@ -12,6 +12,7 @@ mod plan;
 mod reconsider;
 mod scan;
 mod scan_registry;
+mod searched;
 mod stand_down;
 mod wipe;
 

@@ -1,4 +1,6 @@
-//! Asks every provider whether anything is left of the tenant.
+//! Asks every provider whether anything is left of the tenant, and removes copies of its rows from shared files.
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use tenantry_provider::{Observed, Provider as _, Sealer as _};
 
 use super::NAME;
 use super::plan::{SCAN, Target};
+use super::searched::{PurgedFile, files};
 use crate::ledger::{input_of, read};
 use crate::operations::{Action, Compensation, ProviderSteps};
 
@@ -19,6 +22,9 @@ pub(super) struct Absent {
     #[serde(flatten)]
     pub target: Named,
     pub absent_at: Timestamp,
+    /// Files that its provider purged afterwards; with the first resource of each provider.
+    #[serde(default)]
+    pub purged: Vec<PurgedFile>,
 }
 
 /// A deleted resource with the HMAC of its name.
@@ -32,6 +38,20 @@ pub(super) struct Named {
     pub generation: i64,
     /// Receipt of a deletion before this operation.
     pub before: Value,
+}
+
+/// Removes what the deleted rows left in the files that the providers' other resources share.
+async fn purge(steps: &ProviderSteps, absent: &mut [Absent]) -> Result<(), Failure> {
+    let mut done = BTreeSet::new();
+    for this in absent {
+        let name = &this.target.provider;
+        if let Some(purge) = steps.provider(name)?.purge()
+            && done.insert(name.clone())
+        {
+            this.purged = files(name, purge.purge().await?, this.absent_at);
+        }
+    }
+    Ok(())
 }
 
 /// Fails with `not_gone` while a provider reports a resource that the tenant ever had.
@@ -72,9 +92,10 @@ impl Action for ScanProviders {
                 generation: spec.generation,
                 before: steps.anonymous(&before.unwrap_or_default()),
             };
-            absent.push(Absent { target, absent_at: attempt.now });
+            absent.push(Absent { target, absent_at: attempt.now, purged: Vec::new() });
         }
         if left.is_empty() {
+            purge(steps, &mut absent).await?;
             return Ok(Done { output: json!(absent), effects: Vec::new() });
         }
         let message = format!(

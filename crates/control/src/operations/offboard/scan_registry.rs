@@ -10,11 +10,13 @@ use tenantry_provider::Rows;
 use tenantry_store::tables;
 
 use super::plan::{DESTROY_KEY, SCAN_REGISTRY};
+use super::searched::{KEYRING, REGISTRY, RegistryScan, files};
 use super::wipe::{ANSWERS, KEPT};
 use crate::ledger::tenant_id;
 use crate::operations::{Action, Compensation, ProviderSteps};
 
-/// Fails while a table still has rows of the tenant; gives the tables that were looked through.
+/// Fails while a table still has rows of the tenant; gives the tables that were looked through,
+/// and the files of registry and keyring, from which it removes copies of deleted rows.
 pub(crate) struct ScanRegistry;
 
 #[async_trait]
@@ -25,7 +27,10 @@ impl Action for ScanRegistry {
 
     async fn run(&self, steps: &ProviderSteps, attempt: &Attempt) -> Result<Done<Write>, Failure> {
         let tenant = tenant_id(&attempt.operation)?;
-        steps.store.scrub().await.map_err(|why| Failure::retryable("registry_unavailable", why))?;
+        let purged = steps.store.purge().await;
+        let purged = purged.map_err(|why| Failure::retryable("registry_unavailable", why))?;
+        let mut purged = files(REGISTRY, purged, attempt.now);
+        purged.extend(files(KEYRING, steps.keyring.purge().await?, attempt.now));
         let mut found = remains(&*steps.rows, tenant).await?;
         let keeps = attempt.outputs.get(DESTROY_KEY).is_none_or(Value::is_null);
         if keeps {
@@ -38,7 +43,9 @@ impl Action for ScanRegistry {
             return Err(Failure::retryable("not_gone", message).wrong_answer());
         }
         if keeps || steps.keyring.is_destroyed(tenant).await? {
-            return Ok(Done { output: json!(found), effects: Vec::new() });
+            let tables = found.into_iter().map(|(table, rows)| (table.to_owned(), rows)).collect();
+            let output = json!(RegistryScan { tables, files: purged });
+            return Ok(Done { output, effects: Vec::new() });
         }
         let message = "the tenant's key still exists; no certificate was issued";
         Err(Failure::retryable("not_gone", message).wrong_answer())

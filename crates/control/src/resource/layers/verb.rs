@@ -27,6 +27,8 @@ pub enum ProviderVerb {
     Load,
     /// Checks that tenants are isolated from each other.
     CheckIsolation,
+    /// Removes what deleted rows leave in shared files.
+    Purge,
     /// Verifies a signed URL.
     VerifyUrl,
     /// Signs a URL.
@@ -73,7 +75,7 @@ pub enum PermitClass {
 
 impl ProviderVerb {
     /// Every verb.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Ensure,
         Self::Observe,
         Self::Remove,
@@ -85,6 +87,7 @@ impl ProviderVerb {
         Self::Export,
         Self::Load,
         Self::CheckIsolation,
+        Self::Purge,
         Self::VerifyUrl,
         Self::SignUrl,
         Self::ExpireObjects,
@@ -115,6 +118,7 @@ impl ProviderVerb {
             Self::Export => "export",
             Self::Load => "load",
             Self::CheckIsolation => "check_isolation",
+            Self::Purge => "purge",
             Self::VerifyUrl => "verify_url",
             Self::SignUrl => "sign_url",
             Self::ExpireObjects => "expire_objects",
@@ -144,6 +148,7 @@ impl ProviderVerb {
             | Self::Export
             | Self::Load
             | Self::CheckIsolation
+            | Self::Purge
             | Self::ExpireObjects => Some(PermitClass::Work),
             Self::Observe | Self::ApplyFence | Self::ObserveFence => Some(PermitClass::Control),
             Self::Probe
@@ -174,7 +179,7 @@ impl ProviderVerb {
             // The API ends uploads, and the background task its own calls.
             | Self::PutObject
             | Self::ExpireObjects => LONG,
-            Self::CheckIsolation => Duration::from_secs(1800),
+            Self::CheckIsolation | Self::Purge => Duration::from_secs(1800),
             Self::Retire => Duration::from_secs(300),
             Self::Observe | Self::ApplyFence => Duration::from_secs(60),
             Self::Probe | Self::ObserveFence => Duration::from_secs(20),

@@ -1,5 +1,6 @@
 //! Opens and migrates a database file, and maps SQLite's errors to failures. Knows no tenants.
 
+use std::borrow::Borrow;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -190,8 +191,8 @@ fn apply_next(connection: &Connection, migrations: &[Migration]) -> Result<bool,
 }
 
 /// Maps an error of SQLite to a failure. Messages name tables and columns, never values.
-pub fn failure(error: rusqlite::Error) -> Failure {
-    let (code, text) = match &error {
+pub fn failure(error: impl Borrow<rusqlite::Error>) -> Failure {
+    let (code, text) = match error.borrow() {
         rusqlite::Error::SqliteFailure(error, text) => {
             (error.extended_code, text.as_deref().unwrap_or("error"))
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use tenantry_model::{Failure, Isolation, TenantId, Write};
+use tenantry_sqlite::{PurgeError, Purger};
 use tokio::sync::OnceCell;
 
 use crate::content::{Content, seed_failure};
@@ -23,6 +24,7 @@ use crate::sqlite::{self, OpenDatabase, RecordedTenant, catalogue, client};
 pub use config::Config;
 use tenantry_provider::data::{Canary, Data, TenantRows};
 use tenantry_provider::factory::{self, ProviderFactory};
+use tenantry_provider::purge::{Purge, Purged};
 use tenantry_provider::resource_locks::blocking;
 use tenantry_provider::settings;
 use tenantry_provider::transfer::{self, Sink, Source, Transfer};
@@ -62,6 +64,7 @@ struct Inner {
     config: Config,
     content: Arc<Content>,
     open: OnceCell<Arc<OpenDatabase>>,
+    purger: Purger,
 }
 
 impl DatabaseSqlitePool {
@@ -70,7 +73,8 @@ impl DatabaseSqlitePool {
     /// folder or a full disk fails a step, which is retried, not the start.
     pub async fn new(config: Config) -> Result<Self, Failure> {
         let content = Arc::new(sqlite::content(&config.set, &config.migrations, &config.seeds).await?);
-        let pool = Arc::new(Inner { config, content, open: OnceCell::new() });
+        let purger = Purger::new(&config.file);
+        let pool = Arc::new(Inner { config, content, open: OnceCell::new(), purger });
         Ok(Self { name: NAME.into(), pool })
     }
 
@@ -137,6 +141,26 @@ impl Transfer for DatabaseSqlitePool {
         let file = self.pool.config.file.clone();
         sqlite::transfer::load(&file, self.pool.config.max_bytes, spec, source).await?;
         Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Purge for DatabaseSqlitePool {
+    async fn purge(&self) -> Result<Vec<Purged>, Failure> {
+        if !self.pool.config.file.exists() && self.pool.open.get().is_none() {
+            return Ok(Vec::new());
+        }
+        // Opens the file in its write-ahead mode.
+        self.pool.ready().await?;
+        self.pool.purger.purge().await.map_err(purge_failure)
+    }
+}
+
+fn purge_failure(error: PurgeError) -> Failure {
+    match error {
+        PurgeError::Busy => Failure::retryable("busy", error),
+        PurgeError::Failed(error) => client::failure(error),
+        PurgeError::Stopped => Failure::retryable("stopped", error),
     }
 }
 
@@ -214,6 +238,10 @@ impl Provider for DatabaseSqlitePool {
     }
 
     fn transfer(&self) -> Option<&dyn Transfer> {
+        Some(self)
+    }
+
+    fn purge(&self) -> Option<&dyn Purge> {
         Some(self)
     }
 }
