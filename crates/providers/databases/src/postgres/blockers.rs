@@ -1,6 +1,6 @@
 //! Ends what keeps the administrator or other tenants waiting. Every login may take advisory locks, lock the tables that it
-//! writes, and change its own role in a transaction that it leaves open. A session that blocks is terminated, and a
-//! prepared transaction rolled back, if they are a tenant's login's.
+//! writes, change its own role in a transaction that it leaves open, and send nothing in the middle of a COPY. A session that
+//! blocks is terminated, and a prepared transaction rolled back, if they are a tenant's login's.
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -94,17 +94,18 @@ async fn end_blockers_aside(
     end_blockers(server, session, waiting).await
 }
 
+/// Terminates the sessions of tenants' logins that block the backend `$1`. DROP DATABASE waits, without a lock, until every
+/// session of the server has noticed, and one whose client sends nothing in the middle of a COPY does not.
+const END_BLOCKERS: &str = "
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
+    WHERE NOT rolsuper AND EXISTS (SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid'))
+      AND (pid = ANY (pg_blocking_pids($1))
+           OR state = 'active' AND wait_event = 'ClientRead'
+              AND EXISTS (SELECT FROM pg_stat_activity waiting WHERE waiting.pid = $1 AND waiting.wait_event = 'ProcSignalBarrier'))";
+
 /// Ends the sessions and prepared transactions of tenants' logins that block this backend.
 async fn end_blockers(server: &Server, connection: &mut Session, waiting: i32) -> Result<(), Failure> {
-    connection
-        .execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
-         WHERE pid = ANY (pg_blocking_pids($1)) AND NOT rolsuper AND EXISTS (
-             SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid'))",
-            &[&waiting],
-        )
-        .await
-        .map_err(failure)?;
+    connection.execute(END_BLOCKERS, &[&waiting]).await.map_err(failure)?;
     roll_back_blockers(server, connection, waiting).await
 }
 

@@ -169,7 +169,7 @@ impl Databases {
         } else {
             let roles = owner.roles(server, &state, request, self.postgres.config.connection_limit);
             let list = owner.enlist(issued.new_password(), !state.thing);
-            drop_database(&mut lock, draft).await?;
+            drop_database(server, &mut lock, draft).await?;
             let fresh = if state.thing {
                 let roles = roles.await?;
                 // A role that was created again has lost this grant.
@@ -192,7 +192,7 @@ impl Databases {
                 };
                 if let Err(failure) = named.await {
                     // If this fails too, the next attempt or the removal drops it.
-                    let _ = drop_database(&mut lock, draft).await;
+                    let _ = drop_database(server, &mut lock, draft).await;
                     return Err(failure);
                 }
                 Some(&template.fresh)
@@ -308,7 +308,7 @@ impl Databases {
         }
         let name = &owner.name;
         let mut lock = server.lock(&owner.lock_name()).await?;
-        drop_database(&mut lock, draft).await?;
+        drop_database(server, &mut lock, draft).await?;
         let Ownership::Own(state) = owner.inspect(&mut lock).await? else {
             return Ok(RemovalCounts::default());
         };

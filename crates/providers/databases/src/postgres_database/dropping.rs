@@ -6,7 +6,7 @@ use tenantry_model::{Failure, FailureClass};
 use tenantry_postgres::Session;
 
 use super::client::SCHEMA;
-use crate::postgres::{Name, Server, count_all, failure, roll_back_in, run, with_keepalive};
+use crate::postgres::{Name, Server, count_all, drop_unblocked, failure, roll_back_in, run, with_keepalive};
 use crate::tables::{literal, quoted};
 
 /// Time for a publisher to drop the replication slot of a subscription, in milliseconds.
@@ -33,7 +33,7 @@ pub async fn remove_database(
             Ok::<_, Failure>((rows, slots))
         };
         let counted = with_keepalive(lock, counted).await?;
-        drop_database(lock, name).await?;
+        drop_database(server, lock, name).await?;
         Ok::<_, Failure>(counted)
     };
     match removed.await {
@@ -56,12 +56,11 @@ pub fn allow_connections(name: &Name) -> String {
 }
 
 /// Drops a database and terminates its sessions; absent is success. The caller has checked the owner tag.
-pub async fn drop_database(connection: &mut Session, name: &Name) -> Result<(), Failure> {
-    match run(connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await {
+pub async fn drop_database(server: &Server, connection: &mut Session, name: &Name) -> Result<(), Failure> {
+    let drop_it = format!("DROP DATABASE IF EXISTS {name}");
+    match drop_unblocked(server, connection, format!("{drop_it} WITH (FORCE)")).await {
         // Only a superuser may terminate autovacuum; without FORCE the server asks it to stop, and waits.
-        Err(failure) if failure.code == "not_allowed" => {
-            run(connection, format!("DROP DATABASE IF EXISTS {name}")).await
-        }
+        Err(failure) if failure.code == "not_allowed" => drop_unblocked(server, connection, drop_it).await,
         dropped => dropped,
     }
 }

@@ -30,7 +30,7 @@ pub async fn ready(server: &Server, postgres: &Postgres) -> Result<Name, Failure
     // Another main database of the same server may create the same template now.
     let own = hex::encode(Sha256::digest(server.database()));
     let draft = Name::new(&format!("tenantry_draft_{digest}_{}", own.get(..12).unwrap_or_default()))?;
-    drop_database(&mut lock, &draft).await?;
+    drop_database(server, &mut lock, &draft).await?;
     run(&mut lock, format!("CREATE DATABASE {draft} TEMPLATE template0")).await?;
     let mut inside = server.connect_to(&draft).await?;
     run(&mut inside, format!("REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC")).await?;
@@ -45,7 +45,7 @@ pub async fn ready(server: &Server, postgres: &Postgres) -> Result<Name, Failure
     inside.close().await;
     if let Err(failure) = made {
         // If this fails too, the next attempt with these files drops it.
-        let _ = drop_database(&mut lock, &draft).await;
+        let _ = drop_database(server, &mut lock, &draft).await;
         return Err(failure);
     }
     let tag = literal(OWNER_TAG);
@@ -58,7 +58,7 @@ pub async fn ready(server: &Server, postgres: &Postgres) -> Result<Name, Failure
     )
     .await?;
     if !rename(&mut lock, &draft, &name).await? {
-        drop_database(&mut lock, &draft).await?;
+        drop_database(server, &mut lock, &draft).await?;
         exists(&mut lock, &name).await?;
     }
     Ok(name)

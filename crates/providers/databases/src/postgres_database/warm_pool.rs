@@ -34,7 +34,7 @@ impl WarmFactory for WarmDatabases {
         Ok(shape)
     }
 
-    async fn discard(&self, _: &Server, connection: &mut Session, name: &Name) -> Result<(), Failure> {
-        drop_database(connection, name).await
+    async fn discard(&self, server: &Server, connection: &mut Session, name: &Name) -> Result<(), Failure> {
+        drop_database(server, connection, name).await
     }
 }

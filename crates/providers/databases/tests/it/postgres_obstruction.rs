@@ -204,6 +204,18 @@ async fn grants_of_another_tenant_hold_up_no_removal() {
     }
 }
 
+/// The server drops a database when every session has noticed, also those in other databases.
+#[tokio::test]
+async fn a_copy_without_data_holds_up_no_removal_of_a_database() {
+    let Some(fixture) = Fixture::with_plain_administrator(Model::Database).await else { return };
+    let ((hostile, made), (victim, _)) = (make(&fixture).await, make(&fixture).await);
+    let mut session = log_in(&fixture, &hostile, &made.outputs).await.unwrap();
+    session.execute("CREATE TEMP TABLE copied (a int)").await.unwrap();
+    let copy = session.copy_in_raw("COPY copied FROM STDIN").await.unwrap();
+    is_removed(&fixture, &victim).await;
+    assert!(copy.finish().await.is_err(), "its session is still open");
+}
+
 /// With a search path from before there were extensions, a login gets another one when a process starts.
 #[tokio::test]
 async fn a_changed_search_path_holds_up_no_new_process() {
