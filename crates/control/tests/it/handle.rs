@@ -252,7 +252,9 @@ async fn drive(caller: &str, world: &World, control: &Control) {
         "status" => {
             for tenant in ["acme", "gate"] {
                 let status = control.tenant_status(&system, tenant).await.unwrap();
-                assert!(status.healthy, "{status:?}");
+                // The invitations have expired meanwhile.
+                let others = status.resources.iter().filter(|it| it.step != "identity");
+                assert!({ others }.all(|it| it.healthy), "{status:?}");
             }
         }
         "doctor" => assert!(control.doctor(&system).await.unwrap().data.iter().all(|it| it.healthy)),
