@@ -2,7 +2,7 @@
 //! shutdown it stops accepting, streams end, and running requests get time to finish.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,16 +87,25 @@ pub async fn serve(
 }
 
 /// The client's address: the peer of the connection or, if that is a trusted proxy, the last address in `X-Forwarded-For` that
-/// is not one.
+/// is not one. What stands before an entry that is no address is not believed.
 fn client(peer: IpAddr, headers: &HeaderMap, proxies: &BTreeSet<IpAddr>) -> IpAddr {
-    let peer = peer.to_canonical();
-    if !proxies.contains(&peer) {
-        return peer;
+    let values = headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default());
+    let mut named: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+    let mut client = peer.to_canonical();
+    while proxies.contains(&client)
+        && let Some(address) = named.pop().and_then(address)
+    {
+        client = address;
     }
-    let named = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<IpAddr> =
-        named.flat_map(|value| value.split(',')).map_while(|one| one.trim().parse().ok()).collect();
-    named.into_iter().rev().find(|address| !proxies.contains(address)).unwrap_or(peer)
+    client
+}
+
+/// An entry of `X-Forwarded-For`: an address, with or without a port.
+fn address(entry: &str) -> Option<IpAddr> {
+    let entry = entry.trim();
+    let with_port = || entry.parse().ok().map(|socket: SocketAddr| socket.ip());
+    let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    entry.parse().ok().or_else(with_port).or_else(in_brackets).map(|address: IpAddr| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -113,6 +122,20 @@ mod tests {
         assert_eq!(client(address("10.0.0.1"), &headers, &proxies), address("9.9.9.9"));
         assert_eq!(client(address("::ffff:10.0.0.1"), &headers, &proxies), address("9.9.9.9"));
         assert_eq!(client(address("8.8.8.8"), &headers, &proxies), address("8.8.8.8"));
+        for (forwarded, expected) in [
+            ("6.6.6.6, x, 9.9.9.9", "9.9.9.9"),
+            ("6.6.6.6, x", "10.0.0.1"),
+            ("6.6.6.6, 9.9.9.9:1234, 10.0.0.2", "9.9.9.9"),
+            ("6.6.6.6, [2001:db8::1]:443", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("::ffff:9.9.9.9", "9.9.9.9"),
+            ("10.0.0.2, 10.0.0.1", "10.0.0.2"),
+            ("", "10.0.0.1"),
+        ] {
+            let headers =
+                HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), forwarded.parse().unwrap())]);
+            assert_eq!(client(address("10.0.0.1"), &headers, &proxies), address(expected), "{forwarded}");
+        }
         assert_eq!(client(address("10.0.0.1"), &HeaderMap::new(), &proxies), address("10.0.0.1"));
     }
 }

@@ -9,9 +9,9 @@ mod purger;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use tenantry_provider::purge::{PurgeMethod, Purged};
 
 pub use purger::Purger;
@@ -20,6 +20,8 @@ pub use purger::Purger;
 const TRIES: i32 = 5_000;
 /// Time between two tries. Short, because a busy writer has the lock nearly all the time.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Time in which another connection's copying of the log must end.
+const WAIT_FOR_COPY: Duration = Duration::from_secs(5);
 /// Number of pages that are overwritten in one transaction.
 const PAGES: usize = 256;
 
@@ -50,7 +52,7 @@ impl From<rusqlite::Error> for PurgeError {
 }
 
 /// Removes the copies of rows that were deleted before this call from an existing database file and its write-ahead log.
-/// Others may read and write meanwhile. Blocks the thread. The files are never opened but by SQLite: closing one would
+/// Other connections may read and write meanwhile. Blocks the thread. The files are never opened but by SQLite: closing one would
 /// give up the locks of the process's other connections.
 pub fn purge(file: &Path) -> Result<Vec<Purged>, PurgeError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -67,9 +69,7 @@ pub fn purge(file: &Path) -> Result<Vec<Purged>, PurgeError> {
         connection.execute_batch("VACUUM")?;
         PurgeMethod::Rewritten
     };
-    if connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))? {
-        return Err(PurgeError::Busy);
-    }
+    truncate_log(&connection)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let log = format!("{name}-wal");
     let size = |name: &str| file.with_file_name(name).metadata().map_or(0, |metadata| metadata.len());
@@ -78,6 +78,19 @@ pub fn purge(file: &Path) -> Result<Vec<Purged>, PurgeError> {
         Purged { file: name.into_owned(), method, bytes },
         Purged { file: log, method: PurgeMethod::Truncated, bytes: log_bytes },
     ])
+}
+
+/// Copies the log into the file, and truncates it. SQLite waits for readers; but while another connection copies the log, it
+/// fails at once.
+fn truncate_log(connection: &Connection) -> Result<(), PurgeError> {
+    let until = Instant::now() + WAIT_FOR_COPY;
+    while connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))? {
+        if Instant::now() > until {
+            return Err(PurgeError::Busy);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Whether pages can be read and written one by one, and told apart by their first bytes.
@@ -113,7 +126,9 @@ fn overwrite(connection: &Connection) -> Result<(), PurgeError> {
 /// Overwrites the unused part of a page, as it is now.
 fn overwrite_page(connection: &Connection, number: i64) -> Result<(), PurgeError> {
     let mut read = connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
-    let mut bytes: Vec<u8> = read.query_row([number], |row| row.get(0))?;
+    // None: another connection has shortened the file meanwhile.
+    let bytes: Option<Vec<u8>> = read.query_row([number], |row| row.get(0)).optional()?;
+    let Some(mut bytes) = bytes else { return Ok(()) };
     let Some(part) = page::unused(number, &bytes) else { return Ok(()) };
     bytes[part].fill(0);
     let mut write = connection.prepare_cached("UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1")?;

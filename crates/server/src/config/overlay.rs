@@ -94,7 +94,21 @@ fn leaves(schema: &Value, path: &[String]) -> Vec<Leaf> {
 /// query.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    // A password may have a `?` that should be escaped.
+    let is_cut = |place: &str| {
+        let after_name = place.split_once(':').and_then(|(_, after)| after.split('/').next());
+        !place.contains('@')
+            && after_name.is_some_and(|it| !place.contains('/') || it.parse::<u16>().is_err())
+    };
+    let (place, query) = match rest.split_once('?') {
+        Some((place, query)) if query.contains('@') && is_cut(place) => {
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            rest.split_at(rest.len() - host.len() + host.find('?').unwrap_or(host.len()))
+        }
+        Some(_) => rest.split_at(rest.find('?').unwrap_or(rest.len())),
+        None => (rest, ""),
+    };
+    let query = query.strip_prefix('?');
     let place = match place.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
         Some((user, host)) => format!("{user}:***@{host}"),
         None => place.to_owned(),
@@ -165,6 +179,9 @@ mod tests {
     fn passwords() {
         assert_eq!(without_password("postgres://u:p@h:1/d?x=@"), "postgres://u:***@h:1/d?x=@");
         assert_eq!(without_password("postgres://u:p:q@r@h/d"), "postgres://u:***@h/d");
+        assert_eq!(without_password("postgres://u:p?q@h/d?x=y"), "postgres://u:***@h/d?x=y");
+        assert_eq!(without_password("postgres://u:p/r?q@h/d"), "postgres://u:***@h/d");
+        assert_eq!(without_password("postgres://h:1/d?mail=a@b"), "postgres://h:1/d?mail=a@b");
         assert_eq!(without_password("sqlite:///a/b.db"), "sqlite:///a/b.db");
     }
 }

@@ -216,7 +216,11 @@ impl Server {
         let data = self.folder.path().to_owned();
         let file = || format!("sqlite://{}", data.join("registry.db").display());
         Stores {
-            registry: self.databases.first().map_or_else(file, |database| database.url().to_owned()),
+            // A single database is the tenants'.
+            registry: match self.databases.as_slice() {
+                [registry, _, ..] => registry.url().to_owned(),
+                _ => file(),
+            },
             data: data.clone(),
             // The first two are the registry's and the keyring's.
             tenants: self.databases.iter().skip(2).map(|database| database.url().to_owned()).collect(),

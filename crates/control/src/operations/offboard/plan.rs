@@ -74,6 +74,8 @@ pub fn may_skip(step: &Step) -> std::result::Result<(), &'static str> {
 
 /// Prefix of the keys of steps that delete a resource.
 const REMOVE: &str = "remove_";
+/// Timeout of the steps that remove copies of deleted rows, each of which reads whole files of any size, in milliseconds.
+const PURGE_TIMEOUT_MS: u64 = 1_800_000;
 
 /// A resource that exists, or may exist.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -332,6 +334,7 @@ fn own(key: &str, kind: &str, settings: Value) -> Result<Step> {
             Policy { backoff_ms: 100, backoff_cap_ms: 1_000, retry_for_ms: Some(86_400_000), ..policy() }
         }
         EXPORT | BACKUP => Policy { timeout_ms: TIMEOUT_MS, ..policy() },
+        SCAN | SCAN_REGISTRY | DESTROY_KEY => Policy { timeout_ms: PURGE_TIMEOUT_MS, ..policy() },
         _ => policy(),
     };
     Ok(Step::new(key, kind, TENANTRY, policy, input))
