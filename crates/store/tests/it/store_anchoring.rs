@@ -24,7 +24,7 @@ async fn cut(store: &Store, fixture: &Fixture) -> Option<i64> {
     Some(broken.seq)
 }
 
-/// Seals what is there, as a process does at its start.
+/// Seals all rows without a number, as a process does at its start.
 async fn seal(store: &Store, fixture: &Fixture) {
     Sealing::start(store.clone(), fixture.keyring.clone(), true).await.unwrap().stop().await;
 }

@@ -17,7 +17,7 @@ pub(super) const REGISTRY: &str = "registry";
 /// Store of the keyring's files.
 pub(super) const KEYRING: &str = "keyring";
 
-/// A file without copies of deleted rows.
+/// A file from which copies of deleted rows were removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PurgedFile {
@@ -30,7 +30,7 @@ pub struct PurgedFile {
     pub method: String,
     /// Size of the file afterwards.
     pub bytes: u64,
-    /// Time.
+    /// Time at which the step began: rows that were deleted before it have no copies in the file.
     pub at: Timestamp,
 }
 
