@@ -27,7 +27,7 @@ impl PurgeMethod {
     }
 }
 
-/// A file without copies of deleted rows.
+/// A file from which copies of deleted rows were removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purged {
     /// Name of the file, without its folder.
