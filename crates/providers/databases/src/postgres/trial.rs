@@ -65,6 +65,19 @@ const NOTIFIERS: &str = concat!(
     in_schema!(proc "pg_proc")
 );
 
+/// Objects of the schema `$1` that a statement has given to another role: it may do with them what it likes, and keys and
+/// triggers check with its rights. Objects of extensions have the owner that the extension gives them.
+const GIVEN_AWAY: &str = "
+    SELECT format('%s belongs to the role `%s`, and not to the administrator: leave OWNER TO out',
+                  (pg_identify_object(class, object, 0)).identity, pg_get_userbyid(owner))
+    FROM (SELECT 'pg_class'::regclass, oid, relowner FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+          UNION ALL SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc WHERE pronamespace = to_regnamespace($1)
+          UNION ALL SELECT 'pg_type'::regclass, oid, typowner FROM pg_type WHERE typnamespace = to_regnamespace($1) AND typrelid = 0 AND typelem = 0
+         ) own (class, object, owner)
+    WHERE owner <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = class AND objid = object AND deptype = 'e')
+    ORDER BY 1";
+
 /// How the files of an isolation are tried.
 #[derive(Clone, Copy)]
 pub struct Trial<'a> {
@@ -253,6 +266,7 @@ impl<'a> Trial<'a> {
         let outside: Vec<String> = transaction.all(EFFECTS, &[&schema, &whole]).await.map_err(failure)?;
         let mut objects: BTreeSet<String> = outside.iter().map(|object| is_outside(object)).collect();
         objects.extend(changed_rows(transaction, schema).await?.into_keys());
+        objects.extend(sentences(transaction, GIVEN_AWAY, schema).await?);
         let (_, mut tables) = catalogue::inspect(transaction, schema, self.isolation).await?;
         if let Some(protection) = self.protection {
             objects.extend(protection.bypasses(transaction, schema).await?);

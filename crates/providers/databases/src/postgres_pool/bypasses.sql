@@ -20,9 +20,6 @@ UNION ALL
 SELECT format('function `%s` may run before the policies, on other tenants'' rows: leave LEAKPROOF out', proname)
 FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND proleakproof
 UNION ALL
-SELECT format('`%s` belongs to the role `%s`, which the policies do not bind: leave OWNER TO out', relname, pg_get_userbyid(relowner))
-FROM own WHERE relowner <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
-UNION ALL
 SELECT format('table `%s`: %s bypasses the policies: leave its GRANT to `%s` out', relname, privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END)
 FROM own, aclexplode(relacl) WHERE relkind <> 'S' AND grantee <> relowner AND privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
 UNION ALL

@@ -240,14 +240,36 @@ async fn objects_that_bypass_policies_are_rejected() {
         ("GRANT ALL ON t TO PUBLIC;", "TRUNCATE bypasses the policies"),
         ("CREATE SEQUENCE s; GRANT ALL ON SEQUENCE s TO PUBLIC;", "sequence `s`"),
         ("GRANT REFERENCES (id) ON t TO PUBLIC;", "column `id`"),
-        ("DO $$ BEGIN ALTER TABLE t OWNER TO other_role; END $$;", "belongs to the role `other_role`"),
     ] {
         let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", sql)]);
         let Some(fixture) = folder.fixture(Model::Pool).await else { return };
-        fixture.sql("DO $$ BEGIN CREATE ROLE other_role; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$").await;
         let failure = fixture.provider.probe().await.unwrap_err();
         is(&failure, Fatal, "bad_migration");
         assert!(failure.message.contains("2_b.sql:1: ") && failure.message.contains(why), "{failure}");
+    }
+}
+
+/// What belongs to another role is checked and fired with its rights, which are none in a tenant's database.
+#[tokio::test]
+async fn objects_that_are_given_to_another_role_are_rejected() {
+    for model in MODELS {
+        for sql in [
+            "ALTER TABLE t OWNER TO other_role",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION f() OWNER TO other_role",
+            "CREATE TYPE kind AS ENUM ('a'); ALTER TYPE kind OWNER TO other_role",
+        ] {
+            let given = format!("DO $$ BEGIN {}; END $$;", sql);
+            let folder = Folder::new(&[("1_a.sql", TABLE), ("2_b.sql", &given)]);
+            let Some(fixture) = folder.fixture(model).await else { return };
+            fixture.sql("DO $$ BEGIN CREATE ROLE other_role; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$").await;
+            let failure = fixture.provider.probe().await.unwrap_err();
+            is(&failure, Fatal, "bad_migration");
+            let why = "belongs to the role `other_role`";
+            assert!(
+                failure.message.contains("2_b.sql:1: ") && failure.message.contains(why),
+                "{model:?}: {failure}"
+            );
+        }
     }
 }
 
