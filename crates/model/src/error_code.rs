@@ -369,6 +369,8 @@ codes! {
         "Grant the missing privilege, or leave `tenant_id` out."
     Database "database" Fatal _ "The database rejected a statement."
         "See the message of the database."
+    OwnDatabaseOpen "own_database_open" Fatal _ "Tenants' logins could connect to the database of the registry or of the keyring."
+        "Run the statement of the message, or move the registry to another server."
     TooOld "too_old" Fatal _ "The server's version is too old."
         "Use the version that the message names, or a newer one."
     NotStarted "not_started" Retryable _ "The provider has not started yet."

@@ -1,6 +1,7 @@
 //! Provider types: the schema and the defaults of a type's configuration, and the function that builds its providers.
 //! Each provider exports one `FACTORY`; the server has a list of them.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -55,12 +56,25 @@ pub struct BuildContext {
     pub data_dir: PathBuf,
     /// URL at which clients reach the server, such as `https://tenantry.example`, without a trailing slash.
     pub public_url: String,
+    /// URLs of the registry and the keyring.
+    pub own_databases: OwnDatabases,
     /// Folder with the operator's migrations; none: the migrations in the binary.
     pub migrations: Option<PathBuf>,
     /// Folder with the operator's seeds; none: the seeds in the binary.
     pub seeds: Option<PathBuf>,
     /// Folder with the operator's mail templates; none: the templates in the binary.
     pub mail: Option<PathBuf>,
+}
+
+/// URLs of the databases that no tenant may reach: the registry and the keyring. `Debug` shows none, because they may have
+/// passwords.
+#[derive(Clone, Default)]
+pub struct OwnDatabases(pub Vec<String>);
+
+impl fmt::Debug for OwnDatabases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnDatabases").field(&self.0.len()).finish()
+    }
 }
 
 impl BuildContext {
@@ -72,6 +86,7 @@ impl BuildContext {
             is_default: true,
             data_dir: data_dir.to_owned(),
             public_url: "http://localhost".to_owned(),
+            own_databases: OwnDatabases::default(),
             migrations: None,
             seeds: None,
             mail: None,

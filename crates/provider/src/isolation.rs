@@ -31,6 +31,8 @@ pub enum Outcome {
     Denied,
     /// At least one attempt succeeded.
     Leak,
+    /// A tenant has so much of what tenants share that others wait or could run out of it.
+    Obstruction,
     /// Not checked; `why` holds the reason.
     NotChecked,
 }
@@ -148,6 +150,20 @@ impl Findings {
         }
         for name in found {
             self.leak(Who::Catalogue, what, name);
+        }
+    }
+
+    /// Counts what a catalogue query found as obstructions; none counts as denied.
+    pub fn obstructions(&mut self, what: &'static str, found: Vec<String>) {
+        if found.is_empty() {
+            self.denied(Who::Catalogue, what);
+        }
+        for obstruction in found {
+            let cell = self.cell(Who::Catalogue, what);
+            (cell.tried, cell.outcome) = (cell.tried + 1, Outcome::Obstruction);
+            if cell.found.len() < NAMED {
+                cell.found.push(obstruction);
+            }
         }
     }
 

@@ -44,7 +44,7 @@ pub mod transfer;
 pub mod verbs;
 
 pub use data::{Canary, Data, Page, TenantRows};
-pub use factory::{BuildContext, ProviderFactory};
+pub use factory::{BuildContext, OwnDatabases, ProviderFactory};
 pub use fence::{Fence, Order};
 pub use isolation::{Cell, Checked, IsolationCheck, Outcome, Who};
 pub use objects::{Objects, TenantObjects};

@@ -17,6 +17,8 @@ use super::writer::Writer;
 
 /// Takes the lock that prevents two starting processes from migrating at the same time. The number is arbitrary.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(7310579201443628911)";
+/// Lets no role connect to a new database that has not been granted it: a tenant's login could take Tenantry's locks there.
+const CLOSE_NEW_DATABASE: &str = include_str!("close_new_database.sql");
 
 /// Error when a database is opened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -124,6 +126,7 @@ pub(super) async fn migrate(address: &Address, migrations: &Migrations) -> Resul
             session.execute("SET statement_timeout = 0").await?;
             // Held until this connection closes.
             session.query(MIGRATION_LOCK, &[]).await?;
+            session.execute(CLOSE_NEW_DATABASE).await?;
             Connection::Postgres(Box::new(session))
         }
         Address::Sqlite(_) => Connection::open(address).await?,

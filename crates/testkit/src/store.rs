@@ -1,6 +1,7 @@
 //! Temporary registries on SQLite and PostgreSQL. Those on PostgreSQL are copies of one migrated template per
 //! server.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,6 @@ use tokio::sync::OnceCell;
 use crate::database::{TestDatabase, admin, on_server};
 use crate::raw::Raw;
 
-const TEMPLATE: &str = "tenantry_template";
 /// Longest time for the leader to number events, sufficient on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Advisory lock, so that only one test process at a time creates the template.
@@ -22,7 +22,7 @@ impl TestDatabase {
         static TEMPLATE_READY: OnceCell<()> = OnceCell::const_new();
         let admin = admin()?;
         TEMPLATE_READY.get_or_init(|| make_template(&admin)).await;
-        Some(Self::create(&admin, TEMPLATE).await)
+        Some(Self::create(&admin, &template()).await)
     }
 }
 
@@ -90,15 +90,23 @@ async fn open(url: &str) -> Store {
     Store::open(&StoreConfig { url: url.to_owned(), readers: 4 }).await.expect("the registry opens")
 }
 
+/// Name of the template: that of these tables, because builds of several commits may share the tests' server.
+fn template() -> String {
+    let mut hasher = DefaultHasher::new();
+    tenantry_store::tables().hash(&mut hasher);
+    format!("registry_template_{:016x}", hasher.finish())
+}
+
 /// Creates the template if the server has none, and migrates it.
 async fn make_template(admin: &str) {
+    let template = template();
     let connection = Raw::connect(admin).await;
     connection.execute(LOCK).await;
-    let query = format!("SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'");
+    let query = format!("SELECT 1 FROM pg_database WHERE datname = '{template}'");
     if connection.rows(&query).await.is_empty() {
-        connection.execute(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await;
+        connection.execute(&format!("CREATE DATABASE {template} TEMPLATE template0")).await;
     }
-    let url = on_server(admin, TEMPLATE);
+    let url = on_server(admin, &template);
     open(&url).await.close().await;
     connection.close().await;
 }

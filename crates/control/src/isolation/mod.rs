@@ -138,21 +138,31 @@ impl Control {
         let (text, signature) = report::seal(&report, &key)?;
         let (id, now) = (report.id.to_string(), report.at);
         let row = columns! { "id": report.id, "report": &*text, "signature": &*signature, "at": now };
-        let red: Vec<&Cell> = red(&report.matrix).collect();
         let audited = AuditRecord {
             actor: &caller.principal,
             action: "isolation.check",
             target: &id,
             tenant: None,
-            data: json!({ "tenants": report.tenants.len(), "leaks": red.len() }),
+            data: json!({ "tenants": report.tenants.len(), "leaks": report.leaks, "obstructions": report.obstructions }),
         };
         let mut writes = vec![Write::insert("isolation_reports", row), audit(audited, now)];
-        if !red.is_empty() {
-            let words: Vec<String> = red.iter().map(|c| format!("{} {}", c.model.as_str(), c.what)).collect();
-            tracing::error!(report = id, cells = words.join(", "), "isolation.leak_found");
-            let cells: Vec<_> = red.iter().map(|c| json!({ "model": c.model, "what": c.what })).collect();
-            let data = json!({ "report_id": id, "leaks": cells.len(), "cells": cells });
-            writes.push(fleet_event("isolation.leak_found", data, now));
+        for (outcome, kind, count) in [
+            (Outcome::Leak, "isolation.leak_found", "leaks"),
+            (Outcome::Obstruction, "isolation.obstruction_found", "obstructions"),
+        ] {
+            let found: Vec<&Cell> = of(&report.matrix, outcome).collect();
+            if found.is_empty() {
+                continue;
+            }
+            let words: Vec<String> =
+                found.iter().map(|c| format!("{} {}", c.model.as_str(), c.what)).collect();
+            tracing::error!(report = id, cells = words.join(", "), "{kind}");
+            let cells: Vec<_> = found.iter().map(|c| json!({ "model": c.model, "what": c.what })).collect();
+            writes.push(fleet_event(
+                kind,
+                json!({ "report_id": id, count: cells.len(), "cells": cells }),
+                now,
+            ));
         }
         let too_old = kept.iter().skip(usize::try_from(KEPT - 1).unwrap_or(usize::MAX));
         writes.extend(too_old.map(|row| Write::delete("isolation_reports", columns! { "id": &*row.id })));
@@ -167,6 +177,7 @@ impl Control {
             id: IsolationReportId::new(),
             at: self.now(),
             leaks: 0,
+            obstructions: 0,
             matrix: Vec::new(),
             named: false,
             tenants: Vec::new(),
@@ -195,7 +206,8 @@ impl Control {
         }
         report.trusted.sort_unstable();
         report.trusted.dedup();
-        report.leaks = red(&report.matrix).count() as u64;
+        report.leaks = of(&report.matrix, Outcome::Leak).count() as u64;
+        report.obstructions = of(&report.matrix, Outcome::Obstruction).count() as u64;
         report.at = self.now();
         report
     }
@@ -236,6 +248,7 @@ impl Control {
     }
 }
 
-fn red(matrix: &[Cell]) -> impl Iterator<Item = &Cell> {
-    matrix.iter().filter(|cell| cell.outcome == Outcome::Leak)
+/// The cells with this outcome.
+fn of(matrix: &[Cell], outcome: Outcome) -> impl Iterator<Item = &Cell> {
+    matrix.iter().filter(move |cell| cell.outcome == outcome)
 }

@@ -21,6 +21,9 @@ pub struct Report {
     pub at: Timestamp,
     /// Number of leaks.
     pub leaks: u64,
+    /// Number of kinds of obstruction that were found.
+    #[serde(default)]
+    pub obstructions: u64,
     /// Attempts by model, actor and kind of access.
     pub matrix: Vec<Cell>,
     /// Whether the request named the tenants; otherwise the report covers a sample of all tenants.
@@ -141,6 +144,7 @@ mod tests {
             id: IsolationReportId::new(),
             at: Timestamp::from_micros(0),
             leaks: 1,
+            obstructions: 0,
             matrix: vec![cell("rows", Outcome::Leak)],
             named: false,
             tenants: Vec::new(),

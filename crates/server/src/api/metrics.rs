@@ -92,6 +92,7 @@ pub struct Metrics {
     active: Count,
     timers: Count,
     red_cells: Count,
+    obstructions: Count,
     checked: Count,
     onboardings: Family<Onboarding, Counter>,
     onboarding_seconds: Histograms<PlanLabels>,
@@ -115,6 +116,7 @@ impl Metrics {
             active: Gauge::default(),
             timers: Gauge::default(),
             red_cells: Gauge::default(),
+            obstructions: Gauge::default(),
             checked: Gauge::default(),
             onboardings: Family::default(),
             onboarding_seconds: Family::new_with_constructor(onboarding_histogram),
@@ -134,9 +136,11 @@ impl Metrics {
         registry.register("runs", help, runs.clone());
         registry.register("executor_active_operations", "Operations with a running task", active.clone());
         registry.register("executor_timers", "Operations that wait for a timer", timers.clone());
-        let Self { registry, red_cells, checked, .. } = &mut metrics;
+        let Self { registry, red_cells, obstructions, checked, .. } = &mut metrics;
         let help = "Kinds of access that leak between tenants, from the last isolation check of the fleet";
         registry.register("isolation_red_cells", help, red_cells.clone());
+        let help = "Kinds of obstruction in the last isolation check of all tenants";
+        registry.register("isolation_obstructions", help, obstructions.clone());
         let help = "End of the last isolation check of the fleet, in seconds since 1970; 0 if there is none";
         registry.register("isolation_last_check_timestamp_seconds", help, checked.clone());
         let Self { registry, onboardings, onboarding_seconds, step_seconds, step_failures, .. } =
@@ -176,6 +180,7 @@ impl Metrics {
         // If the registry is unavailable, the last values stay; the other metrics matter most then.
         if let Ok(Some(report)) = control.fleet_report().await {
             self.red_cells.set(report.leaks);
+            self.obstructions.set(report.obstructions);
             self.checked.set(u64::try_from(report.at.seconds()).unwrap_or_default());
         }
         let (active, timers) = control.executor_load();

@@ -1,4 +1,4 @@
-//! `tenantry isolation`: runs an isolation check and prints its report; exit code 1 on a leak.
+//! `tenantry isolation`: runs an isolation check and prints its report; exit code 1 on a leak or an obstruction.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -22,7 +22,8 @@ const CHANGES: [Column; 5] =
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Try to access one tenant from another through every isolation model; exit code 1 on a leak
+    /// Try to access one tenant from another through every isolation model, and find what obstructs others; exit code 1 on a
+    /// finding
     Check {
         /// Id or slug of a tenant to check; repeatable [default: the 20 oldest and the 20 newest tenants of each
         /// database provider]
@@ -36,11 +37,18 @@ pub async fn run(command: Command, session: &Session) -> Result<()> {
     let answer = session.client()?.post("/v1/isolation-checks", Some(&json!({ "tenants": tenants }))).await?;
     let view: IsolationReportView = serde_json::from_value(answer.clone())?;
     show(&view, &answer, session)?;
-    match view.report.leaks {
-        0 => Ok(()),
-        1 => Err(Exit::Failure.with("1 kind of access leaks between tenants")),
-        leaks => Err(Exit::Failure.with(format!("{leaks} kinds of access leak between tenants"))),
-    }
+    let leaks = match view.report.leaks {
+        0 => None,
+        1 => Some("1 kind of access leaks between tenants".to_owned()),
+        leaks => Some(format!("{leaks} kinds of access leak between tenants")),
+    };
+    let obstructions = match view.report.obstructions {
+        0 => None,
+        1 => Some("1 kind of obstruction by tenants was found".to_owned()),
+        kinds => Some(format!("{kinds} kinds of obstruction by tenants were found")),
+    };
+    let found: Vec<String> = leaks.into_iter().chain(obstructions).collect();
+    if found.is_empty() { Ok(()) } else { Err(Exit::Failure.with(found.join("; "))) }
 }
 
 fn show(view: &IsolationReportView, answer: &Value, session: &Session) -> Result<()> {

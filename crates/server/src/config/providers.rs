@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tenantry_control::{FieldError, shape};
 use tenantry_model::Failure;
 use tenantry_provider::factory::{TYPE, is_name};
-use tenantry_provider::{BuildContext, ProviderFactory, Registry};
+use tenantry_provider::{BuildContext, OwnDatabases, ProviderFactory, Registry};
 
 use super::Config;
 use crate::providers::FACTORIES;
@@ -50,11 +50,12 @@ fn at(instance: &str, path: &str) -> String {
 }
 
 /// The part of [`BuildContext`] that all instances of a process share: everything but the name.
-fn shared(data_dir: PathBuf, url: &str, files: &Value) -> BuildContext {
+fn shared(data_dir: PathBuf, url: &str, own_databases: Vec<String>, files: &Value) -> BuildContext {
     let folder = |key: &str| files.get(key).and_then(Value::as_str).map(PathBuf::from);
     BuildContext {
         data_dir,
         public_url: url.to_owned(),
+        own_databases: OwnDatabases(own_databases),
         migrations: folder("migrations"),
         seeds: folder("seeds"),
         mail: folder("mail"),
@@ -175,7 +176,8 @@ fn faults_of(factories: &[ProviderFactory], config: &Value) -> Vec<FieldError> {
         return wrong;
     }
     let none = json!({});
-    let shared = shared(PathBuf::from("."), "http://localhost", config.get("files").unwrap_or(&none));
+    let shared =
+        shared(PathBuf::from("."), "http://localhost", Vec::new(), config.get("files").unwrap_or(&none));
     let tables = config.get("providers").and_then(Value::as_object).cloned().unwrap_or_default();
     let (instances, mut faults) = instances(factories, &shared, &tables);
     faults.extend(instances.iter().flat_map(Instance::faults));
@@ -205,7 +207,8 @@ pub fn secrets(config: &Value) -> Value {
 /// Builds the configured providers, for a server that clients reach at `url`. Returns an error with all
 /// faults of the tables, or with the first failure of a provider.
 pub async fn build(config: &Config, url: &str) -> Result<Registry> {
-    let shared = shared(config.data_dir.clone(), url, &serde_json::to_value(&config.files)?);
+    let own = vec![config.store_url(), config.keyring_url()];
+    let shared = shared(config.data_dir.clone(), url, own, &serde_json::to_value(&config.files)?);
     let (instances, faults) = instances(FACTORIES, &shared, &config.providers);
     if !faults.is_empty() {
         return Err(super::Faults(faults).into());
@@ -250,7 +253,7 @@ mod tests {
             paths(json!({ "photos": { "type": "folder_bucket" }, "films": { "type": "folder_bucket" } })),
             [""; 0]
         );
-        let shared = shared("data".into(), "http://localhost", &json!({}));
+        let shared = shared("data".into(), "http://localhost", Vec::new(), &json!({}));
         let tables = json!({
             "photos": { "type": "folder_bucket" },
             "eu": { "type": "postgres", "url": "postgres://eu/x" },

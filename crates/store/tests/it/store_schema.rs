@@ -217,3 +217,17 @@ async fn a_registry_of_the_release_before_goes_on_on_postgres() {
     };
     goes_on(database, POSTGRES, new).await;
 }
+
+/// A tenant's login on the same server could otherwise connect, and take the locks with which Tenantry starts.
+#[tokio::test]
+async fn a_new_database_is_closed_to_other_roles() {
+    for (before, may_connect) in [("SELECT", false), ("CREATE TABLE of_another_application ()", true)] {
+        let Some(database) = TestDatabase::postgres().await else { return };
+        let db = Raw::connect(database.url()).await;
+        db.execute(before).await;
+        Store::open(&StoreConfig { url: database.url().to_owned(), readers: 1 }).await.unwrap().close().await;
+        let query = "SELECT has_database_privilege('public', current_database(), 'CONNECT')";
+        assert_eq!(db.rows(query).await[0].get::<bool>(0), may_connect, "{before}");
+        db.close().await;
+    }
+}

@@ -12,7 +12,7 @@ use tokio::time::{interval, timeout};
 
 use super::failure::failure;
 use super::name::Name;
-use super::prepared::roll_back_blockers;
+use super::prepared::{roll_back_blockers, roll_back_old};
 use super::server::{Server, create_objects, run};
 use crate::tables::literal;
 
@@ -123,24 +123,41 @@ const WAITING: &str = "
       AND EXISTS (SELECT FROM unnest(pg_blocking_pids(pid)) blocking LEFT JOIN sessions b ON b.pid = blocking
                   WHERE b.pid IS NULL OR b.claim IS DISTINCT FROM waiting.claim)";
 
-/// Looks every second for sessions that wait for a tenant's login in the main database, and ends what they wait for: a lock
-/// on a table that tenants share stops all of them. Ends when the server is dropped.
-pub async fn watch(server: Weak<Server>) {
+/// Ends the sessions of tenants' logins in this database whose transaction is older than `$1` seconds, and returns their pids. Without
+/// the materialised list the planner may call the function before it has compared anything.
+const END_OLD: &str = "
+    WITH old AS MATERIALIZED (
+        SELECT pid FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
+        WHERE datname = current_database() AND xact_start < clock_timestamp() - make_interval(secs => $1::bigint)
+          AND NOT rolsuper AND EXISTS (SELECT FROM tenantry.homes WHERE claim = shobj_description(usesysid, 'pg_authid')))
+    SELECT pid FROM old WHERE pg_terminate_backend(pid)";
+
+/// Looks every second at the sessions of tenants' logins in the main database, until the server is dropped. Ends those that
+/// keep others waiting, because a lock on a table that tenants share stops all of them, and those whose transaction is
+/// older than this number of seconds.
+pub async fn watch(server: Weak<Server>, transaction_limit: u32) {
     let mut every = interval(WATCH_EVERY);
     loop {
         every.tick().await;
         let Some(server) = server.upgrade() else { return };
-        if let Err(failure) = end_long_waits(&server).await {
-            tracing::debug!(%failure, "sessions that wait for tenants' logins cannot be looked up");
+        if let Err(failure) = end_obstructions(&server, transaction_limit).await {
+            tracing::debug!(%failure, "sessions of tenants' logins cannot be looked up");
         }
     }
 }
 
-async fn end_long_waits(server: &Arc<Server>) -> Result<(), Failure> {
+async fn end_obstructions(server: &Arc<Server>, transaction_limit: u32) -> Result<(), Failure> {
     if !server.is_set_up().await? {
         return Ok(());
     }
     let mut connection = server.connection().await?;
+    let limit = i64::from(transaction_limit);
+    let old: Vec<i32> = connection.all(END_OLD, &[&limit]).await.map_err(failure)?;
+    if !old.is_empty() {
+        let sessions = old.len();
+        tracing::warn!(server = server.id(), sessions, "transactions of tenants' logins were too old: ended");
+    }
+    roll_back_old(server, &mut connection, transaction_limit).await?;
     let waiting: Vec<i32> = connection.all(WAITING, &[]).await.map_err(failure)?;
     for backend in waiting {
         tracing::warn!(

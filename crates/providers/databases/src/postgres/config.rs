@@ -65,6 +65,11 @@ pub struct Config {
     #[serde(default = "connection_limit")]
     #[schemars(range(min = 1, max = 10_000))]
     pub connection_limit: u16,
+    /// Time in seconds after which a transaction of a tenant's login in the main database is ended with its session, or
+    /// rolled back if it is prepared: while it is open, no vacuum removes what any tenant deletes.
+    #[serde(default = "transaction_limit")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub transaction_limit_seconds: u32,
     /// `postgres_database`: server of a region's tenant databases, by region. Databases of other regions are
     /// on the server of `url`.
     #[serde(default)]
@@ -131,6 +136,7 @@ impl Config {
             app_role: app_role(),
             partitions: 0,
             connection_limit: connection_limit(),
+            transaction_limit_seconds: transaction_limit(),
             clusters: BTreeMap::new(),
             open_databases: open_databases(),
             warm_schemas: 0,
@@ -153,6 +159,10 @@ fn app_role() -> String {
 
 fn connection_limit() -> u16 {
     20
+}
+
+fn transaction_limit() -> u32 {
+    3_600
 }
 
 fn open_databases() -> u64 {

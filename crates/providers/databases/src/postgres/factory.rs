@@ -30,7 +30,7 @@ pub const FACTORY: ProviderFactory = ProviderFactory {
     check,
     build: |context, config| {
         Box::pin(async move {
-            let postgres = Postgres::new(factory::config(config)?)?;
+            let postgres = Postgres::beside(&context.own_databases, factory::config(config)?)?;
             let name = |part: &str| format!("{}{part}", context.name);
             let pool = DatabasePostgresPool::new(postgres.clone()).named(&name(POOL));
             let schema = DatabasePostgresSchema::new(postgres.clone()).named(&name(SCHEMA));

@@ -51,6 +51,7 @@ mod location;
 mod logins;
 mod migrate;
 mod name;
+pub(crate) mod own_databases;
 mod own_table;
 mod owned;
 mod per_server;
@@ -75,7 +76,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_model::{Failure, Isolation, Write};
-use tenantry_postgres::Session;
+use tenantry_postgres::{Server as Address, Session};
 
 pub(crate) use blockers::{drop_unblocked, unblocked, watch};
 pub(crate) use catalogue::{LOOKUP_POLICY, holds, inspect as inspect_catalogue, read as read_catalogue};
@@ -108,6 +109,7 @@ pub(crate) use warm_pool::{WarmFactory, WarmPool, or_on_demand};
 
 use crate::content::{Content, Ensure};
 use crate::migrations::{self, Allowed, Dialect, Policy};
+use tenantry_provider::factory::OwnDatabases;
 use tenantry_provider::fence::Order;
 use tenantry_provider::files::Files;
 use tenantry_provider::resource_locks::ResourceLocks;
@@ -121,13 +123,22 @@ pub struct Postgres {
     pub(crate) content: Content,
     pub(crate) locks: ResourceLocks,
     extensions: PerServer<Arc<Extensions>>,
+    /// The registry and the keyring, as far as they are on PostgreSQL.
+    own: Vec<Address>,
+    own_closed: PerServer<()>,
     main: Arc<Server>,
     clusters: BTreeMap<String, Arc<Server>>,
 }
 
 impl Postgres {
-    /// Reads migrations and seeds. Returns an error if they or the URLs are invalid. Does not connect.
+    /// Servers without regard to the registry and the keyring: see [`Postgres::beside`].
     pub fn new(config: Config) -> Result<Arc<Self>, Failure> {
+        Self::beside(&OwnDatabases::default(), config)
+    }
+
+    /// Reads migrations and seeds. Returns an error if they or the URLs are invalid. Creates no tenants on a server whose
+    /// logins may connect to one of `own`. Does not connect.
+    pub fn beside(own: &OwnDatabases, config: Config) -> Result<Arc<Self>, Failure> {
         let set = set_name(&config);
         let files = Files::migrations(config.migrations.as_deref());
         let extensions = Allowed::new(&config.extensions)
@@ -149,8 +160,45 @@ impl Postgres {
                 Ok((region.clone(), server(&format!("clusters.{region}."), &it.url, &it.pooler)?))
             })
             .collect::<Result<_, Failure>>()?;
-        let (locks, extensions) = (ResourceLocks::default(), PerServer::default());
-        Ok(Arc::new(Self { config, content, locks, extensions, main, clusters }))
+        Ok(Arc::new(Self {
+            config,
+            content,
+            locks: ResourceLocks::default(),
+            extensions: PerServer::default(),
+            own: own_databases::addresses(own)?,
+            own_closed: PerServer::default(),
+            main,
+            clusters,
+        }))
+    }
+
+    /// Checks that tenants may be created on this server: the administrator's rights if it has none yet, and that tenants'
+    /// logins cannot connect to the registry and the keyring. An attempt that fails has created nothing.
+    pub(crate) async fn admit(&self, server: &Server, isolation: Isolation) -> Result<(), Failure> {
+        let admitted = async {
+            if server.is_set_up().await? {
+                return self.own_closed.get_or_init(server, self.require_own_closed(server)).await;
+            }
+            server.require(isolation, &self.config.app_role, 0).await?;
+            self.require_own_closed(server).await
+        };
+        admitted.await.map_err(Failure::untouched)
+    }
+
+    async fn require_own_closed(&self, server: &Server) -> Result<(), Failure> {
+        if self.own.is_empty() {
+            return Ok(());
+        }
+        let mut connection = server.connect().await?;
+        own_databases::require_closed(&mut connection, &self.own).await?;
+        connection.close().await;
+        Ok(())
+    }
+
+    /// Checks that this server answers and admits tenants of this isolation. Changes nothing.
+    pub(crate) async fn probe(&self, server: &Server, isolation: Isolation) -> Result<(), Failure> {
+        server.probe(isolation, &self.config).await?;
+        self.require_own_closed(server).await
     }
 
     /// Name of the set of migrations.

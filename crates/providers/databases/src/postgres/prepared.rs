@@ -73,6 +73,14 @@ pub async fn roll_back_blockers(
     roll_back_all(server, connection, blocking).await
 }
 
+/// Rolls back what tenants' logins have prepared in the main database and left for more than this number of seconds.
+pub async fn roll_back_old(server: &Server, connection: &mut Session, seconds: u32) -> Result<(), Failure> {
+    let condition = "database = current_database() AND prepared < clock_timestamp() - make_interval(secs => $1::text::bigint) AND EXISTS (
+        SELECT FROM tenantry.homes JOIN pg_roles r ON claim = shobj_description(r.oid, 'pg_authid') WHERE rolname = x.owner)";
+    let old = read(connection, condition, &seconds.to_string()).await?;
+    roll_back_all(server, connection, old).await
+}
+
 /// The prepared transactions `x` that meet this condition on the text `$1`.
 async fn read(
     connection: &mut Session,

@@ -245,14 +245,6 @@ impl Server {
         Ok(())
     }
 
-    /// The same without connections, on a server that has no tenants yet: an attempt that fails has created nothing.
-    pub async fn admit(&self, isolation: Isolation, config: &Config) -> Result<(), Failure> {
-        match self.is_set_up().await? {
-            true => Ok(()),
-            false => self.require(isolation, &config.app_role, 0).await,
-        }
-    }
-
     /// Whether the main database has a list of tenants. If not, it has no tenants. Changes nothing.
     pub async fn is_set_up(&self) -> Result<bool, Failure> {
         if self.facts.lock().await.is_some() {

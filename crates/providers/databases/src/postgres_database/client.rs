@@ -130,7 +130,7 @@ impl Databases {
         request: &PasswordRequest,
         draft: &Name,
     ) -> Result<IssuedPassword, Failure> {
-        server.admit(ISOLATION, &self.postgres.config).await.map_err(Failure::untouched)?;
+        self.postgres.admit(server, ISOLATION).await?;
         server.alive().await.map_err(Failure::untouched)?;
         self.canary(server).await.map_err(Failure::untouched)?;
         let made = self.make(server, owner, work, request, draft).await;

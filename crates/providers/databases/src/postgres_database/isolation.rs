@@ -8,10 +8,10 @@ use tenantry_postgres::Session;
 use super::client::Databases;
 use super::{DatabasePostgresDatabase, ISOLATION};
 use crate::postgres::isolation::{
-    ProbeSession, ProbeTenant, large_objects, other_objects, privileges_on_others, probe_connect,
-    tenant_roles,
+    OBSTRUCTIONS, ProbeSession, ProbeTenant, large_objects, obstructions, other_objects,
+    privileges_on_others, probe_connect, tenant_roles,
 };
-use crate::postgres::{Name, Server, failure, names_of};
+use crate::postgres::{Config, Name, Server, failure, names_of};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck, Who};
 
 /// Catalogue checks on each server.
@@ -38,7 +38,7 @@ impl IsolationCheck for DatabasePostgresDatabase {
         for failure in &out {
             findings.not_checked(Who::TenantLogin, "connect", &failure.message);
             findings.none_checked(Who::TenantLogin, &[], &failure.message);
-            for what in READ {
+            for what in READ.into_iter().chain(OBSTRUCTIONS.map(|(what, _)| what)) {
                 findings.not_checked(Who::Catalogue, what, &failure.message);
             }
         }
@@ -73,7 +73,8 @@ async fn on_server(
     databases
         .ensure(server, &probe_tenant.owner, &probe_tenant.work, &probe_tenant.request(), &draft)
         .await?;
-    let checked = check(server, &mut connection, findings, &probe_tenant, &names).await;
+    let checked =
+        check(server, &databases.postgres.config, &mut connection, findings, &probe_tenant, &names).await;
     let removed = databases.remove(server, &probe_tenant.owner, TenantId::new(), &draft).await;
     connection.close().await;
     checked?;
@@ -83,6 +84,7 @@ async fn on_server(
 /// Probes other tenants' databases as the probe tenant, and reads the catalogue as the administrator.
 async fn check(
     server: &Server,
+    config: &Config,
     connection: &mut Session,
     findings: &mut Findings,
     probe_tenant: &ProbeTenant,
@@ -119,6 +121,7 @@ async fn check(
     privileges_on_others(connection, findings, "rights_of_other_tenants", names, RIGHTS).await?;
     roles.push(probe_tenant.role().as_str().to_owned());
     other_objects(connection, findings, &roles).await?;
+    obstructions(connection, findings, config).await?;
     tenant_roles(connection, findings, &roles, &[]).await
 }
 

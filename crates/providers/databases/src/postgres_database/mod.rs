@@ -117,7 +117,7 @@ impl DatabasePostgresDatabase {
 
     /// Checks that tenants can be created on this server.
     async fn serves(&self, server: &Server) -> Result<(), Failure> {
-        server.probe(ISOLATION, &self.databases.postgres.config).await?;
+        self.databases.postgres.probe(server, ISOLATION).await?;
         self.databases.canary(server).await.map(drop)
     }
 }

@@ -102,7 +102,7 @@ impl Pool {
         request: &PasswordRequest,
     ) -> Result<IssuedPassword, Failure> {
         let (server, name) = (self.postgres.main(), &owner.name);
-        server.admit(ISOLATION, &self.postgres.config).await.map_err(Failure::untouched)?;
+        self.postgres.admit(server, ISOLATION).await?;
         server.alive().await.map_err(Failure::untouched)?;
         self.ready().await.map_err(Failure::untouched)?;
         let path = self.postgres.extensions().await.map_err(Failure::untouched)?.search_path(SCHEMA);

@@ -10,7 +10,7 @@ use super::guard::{Groups, SCHEMA};
 use super::{DatabasePostgresPool, ISOLATION, partitions, tables};
 use crate::postgres::isolation::{
     ProbeSession, ProbeTenant, WrittenTable, application_roles, default_privileges, large_objects,
-    other_objects, public_grants, tenant_roles,
+    obstructions, other_objects, public_grants, tenant_roles,
 };
 use crate::postgres::{MIGRATIONS, Name, failure, names_of, run};
 use crate::tables::{OWNER, OwnerType, literal, quoted};
@@ -71,6 +71,7 @@ async fn check(
         }
     }
     catalogue(connection, &mut findings, &groups, probe_tenant, &targets).await?;
+    obstructions(connection, &mut findings, &pool.postgres.config).await?;
     let app = groups.app.as_str();
     let trusted = vec![
         format!("the application role {app} and its members name the tenant that they serve themselves"),

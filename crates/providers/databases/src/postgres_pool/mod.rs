@@ -150,7 +150,8 @@ impl Provider for DatabasePostgresPool {
     }
 
     async fn start(&self) -> Result<(), Failure> {
-        tokio::spawn(watch(Arc::downgrade(self.pool.postgres.main())));
+        let postgres = &self.pool.postgres;
+        tokio::spawn(watch(Arc::downgrade(postgres.main()), postgres.config.transaction_limit_seconds));
         Ok(())
     }
 
@@ -211,7 +212,7 @@ impl Provider for DatabasePostgresPool {
 
     async fn probe(&self) -> Result<(), Failure> {
         let postgres = &self.pool.postgres;
-        postgres.main().probe(ISOLATION, &postgres.config).await?;
+        postgres.probe(postgres.main(), ISOLATION).await?;
         self.pool.ready().await.map(drop)
     }
 

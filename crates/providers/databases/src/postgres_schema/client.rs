@@ -93,7 +93,7 @@ impl Schemas {
         work: &Ensure,
         request: &PasswordRequest,
     ) -> Result<IssuedPassword, Failure> {
-        self.postgres.main().admit(ISOLATION, &self.postgres.config).await.map_err(Failure::untouched)?;
+        self.postgres.admit(self.postgres.main(), ISOLATION).await?;
         self.postgres.main().alive().await.map_err(Failure::untouched)?;
         self.canary().await.map_err(Failure::untouched)?;
         let made = self.make(owner, work, request).await;

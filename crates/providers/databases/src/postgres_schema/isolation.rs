@@ -8,7 +8,7 @@ use tenantry_postgres::Session;
 use super::client::Schemas;
 use super::{DatabasePostgresSchema, ISOLATION};
 use crate::postgres::isolation::{
-    ProbeSession, ProbeTenant, WrittenTable, default_privileges, large_objects, other_objects,
+    ProbeSession, ProbeTenant, WrittenTable, default_privileges, large_objects, obstructions, other_objects,
     privileges_on_others, public_grants, tenant_roles,
 };
 use crate::postgres::{Extensions, MIGRATIONS, Name, failure, names_of};
@@ -70,6 +70,7 @@ async fn check(
     default_privileges(connection, &mut findings, &roles).await?;
     other_objects(connection, &mut findings, &roles).await?;
     public_grants(connection, &mut findings, &places).await?;
+    obstructions(connection, &mut findings, &schemas.postgres.config).await?;
     let trusted = vec![
         "every role that may connect to the main database can read the names of roles and schemas in it"
             .to_owned(),

@@ -218,7 +218,7 @@ impl Provider for DatabasePostgresSchema {
 
     async fn probe(&self) -> Result<(), Failure> {
         let postgres = &self.schemas.postgres;
-        postgres.main().probe(ISOLATION, &postgres.config).await?;
+        postgres.probe(postgres.main(), ISOLATION).await?;
         self.schemas.canary().await.map(drop)
     }
 

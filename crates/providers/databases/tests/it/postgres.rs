@@ -1,6 +1,8 @@
 //! The PostgreSQL providers on a real server: the provider contract and what their tests share. Each test has
 //! its own main database. Roles and tenants' databases belong to the whole server, so each name is used once.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgRow};
@@ -10,7 +12,7 @@ use tenantry_databases::postgres_database::DatabasePostgresDatabase;
 use tenantry_databases::postgres_pool::DatabasePostgresPool;
 use tenantry_databases::postgres_schema::DatabasePostgresSchema;
 use tenantry_model::Failure;
-use tenantry_provider::{Ensured, Provider, Spec};
+use tenantry_provider::{Ensured, OwnDatabases, Provider, Spec};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::database::on_server;
 
@@ -213,12 +215,20 @@ fn provider(model: Model, config: Config) -> Box<dyn Provider> {
 
 /// A provider, unless its migrations are rejected.
 pub fn try_provider(model: Model, config: Config) -> Result<Box<dyn Provider>, Failure> {
-    let postgres = Postgres::new(config)?;
-    Ok(match model {
+    Postgres::new(config).map(|postgres| of(model, postgres))
+}
+
+/// A provider of a server whose registry and keyring are in these databases.
+pub fn provider_beside(model: Model, own: &OwnDatabases, config: Config) -> Box<dyn Provider> {
+    of(model, Postgres::beside(own, config).unwrap())
+}
+
+fn of(model: Model, postgres: Arc<Postgres>) -> Box<dyn Provider> {
+    match model {
         Model::Pool => Box::new(DatabasePostgresPool::new(postgres)),
         Model::Schema => Box::new(DatabasePostgresSchema::new(postgres)),
         Model::Database => Box::new(DatabasePostgresDatabase::new(postgres)),
-    })
+    }
 }
 
 /// All rows of all tables of a schema as one text.

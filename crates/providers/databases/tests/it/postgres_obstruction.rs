@@ -3,14 +3,18 @@
 
 use sqlx::postgres::{PgAdvisoryLock, PgAdvisoryLockKey, PgConnectOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
+use tenantry_databases::postgres::Config;
+use tenantry_model::TenantId;
 use tenantry_model::suspension::SuspensionMode;
-use tenantry_provider::{Ensured, Observed, Spec};
+use tenantry_provider::{Ensured, Observed, Outcome, OwnDatabases, Provider, Spec};
 use tenantry_testkit::TestDatabase;
 use tenantry_testkit::own_postgres::OwnPostgres;
 use tokio::sync::mpsc;
 
 use crate::contract::Environment as _;
-use crate::postgres::{Fixture, MODELS, Model, connect, ensured, log_in, login, make};
+use crate::postgres::{
+    Fixture, MODELS, Model, connect, ensured, log_in, login, make, plain, provider_beside, try_provider,
+};
 use crate::postgres_failures::{Folder, TABLE, bare};
 use crate::postgres_fences::fence;
 
@@ -261,4 +265,176 @@ async fn prepared_transactions_hold_up_nothing() {
         assert_eq!(left, 0, "{model:?}");
         is_removed(&fixture, &spec).await;
     }
+}
+
+/// In the registry's database a login could take the locks with which Tenantry starts and writes.
+#[tokio::test]
+async fn no_tenant_is_created_where_its_login_could_connect_to_the_registry() {
+    for model in MODELS {
+        let Some(fixture) = Fixture::with_plain_administrator(model).await else { return };
+        let registry = TestDatabase::postgres().await.unwrap();
+        let beside =
+            |url: &str| provider_beside(model, &OwnDatabases(vec![url.to_owned()]), fixture.config());
+        let (context, spec) = (fixture.world.context(), crate::world::spec(fixture.settings()));
+        let name = registry.url().rsplit('/').next().unwrap().to_owned();
+        let refused = async |provider: &dyn Provider, remedy: &str| {
+            for failure in
+                [provider.probe().await.unwrap_err(), provider.ensure(&context, &spec).await.unwrap_err()]
+            {
+                assert_eq!(failure.code, "own_database_open", "{model:?}");
+                assert!(failure.message.contains(remedy), "{model:?}: {failure}");
+            }
+        };
+        let revoke = format!("REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC");
+        refused(&*beside(registry.url()), &revoke).await;
+        let created = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'tenantry')";
+        assert!(
+            !fixture.sql(created).await[0].get::<bool, _>(0),
+            "{model:?}: a failed attempt has created something"
+        );
+        refused(&*beside(fixture.url()), "a database of its own").await;
+        connect(registry.url()).await.execute(AssertSqlSafe(revoke)).await.unwrap();
+        let closed = beside(registry.url());
+        closed.probe().await.unwrap();
+        closed.ensure(&context, &spec).await.unwrap();
+        // Now there are tenants. Another process finds that the database was opened again.
+        let grant = format!("GRANT CONNECT ON DATABASE {name} TO PUBLIC");
+        connect(registry.url()).await.execute(AssertSqlSafe(grant)).await.unwrap();
+        refused(&*beside(registry.url()), "REVOKE CONNECT").await;
+        // What there is can be removed.
+        beside(registry.url()).remove(&context, &spec).await.unwrap();
+    }
+}
+
+/// The names of the isolation check's cells that report an obstruction.
+async fn obstructions(fixture: &Fixture, tenants: &[&Spec]) -> Vec<String> {
+    let tenants: Vec<TenantId> = tenants.iter().map(|spec| spec.tenant.id).collect();
+    let cells = fixture.provider.isolation().unwrap().check(&tenants).await.unwrap().cells;
+    cells.into_iter().filter(|cell| cell.outcome == Outcome::Obstruction).map(|cell| cell.what).collect()
+}
+
+/// Sends this many bytes of notifications, which stay in the queue while a session that listens has a transaction open.
+async fn notify(session: &mut PgConnection, bytes: usize) {
+    let flood = format!(
+        "SELECT count(pg_notify('flood', n || repeat('x', 7900))) FROM generate_series(1, {}) n",
+        bytes / 7_900
+    );
+    session.execute(AssertSqlSafe(flood)).await.unwrap();
+}
+
+/// The isolation check finds one of each kind, and none when it is gone.
+#[tokio::test]
+async fn planted_obstructions_are_found() {
+    let Some(server) = OwnPostgres::start(&["max_connections=40", "fsync=off"]).await else { return };
+    for model in MODELS {
+        let database = TestDatabase::on(&server.url()).await;
+        let change = |config: &mut Config| config.transaction_limit_seconds = 1;
+        let fixture = Fixture::with_administrator(database, model, plain(model), change).await.unwrap();
+        let ((spec, made), (other, others)) = (make(&fixture).await, make(&fixture).await);
+        let found = async || obstructions(&fixture, &[&spec, &other]).await;
+        assert_eq!(found().await, [""; 0], "{model:?}");
+        let main = async || in_main(&fixture, &spec, &made).await;
+        let superuser = format!(
+            "{}/{}",
+            server.url().rsplit_once('/').unwrap().0,
+            fixture.url().rsplit('/').next().unwrap()
+        );
+        let limit = async |to: u16| {
+            let sql = format!("ALTER ROLE \"{}\" CONNECTION LIMIT {to}", spec.name);
+            connect(&superuser).await.execute(AssertSqlSafe(sql)).await.unwrap();
+        };
+
+        let mut holder = main().await;
+        holder.execute("SELECT pg_advisory_lock(7)").await.unwrap();
+        let mut waiter = in_main(&fixture, &other, &others).await;
+        let waits = tokio::spawn(async move { waiter.execute("SELECT pg_advisory_lock(7)").await.map(drop) });
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        while fixture.sql(waiting).await[0].get::<i64, _>(0) < 1 {}
+        assert_eq!(found().await, ["locks"], "{model:?}");
+        holder.close().await.unwrap();
+        waits.await.unwrap().unwrap();
+
+        let mut old = main().await;
+        old.execute("BEGIN").await.unwrap();
+        let age = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        while fixture.sql(age).await[0].get::<f64, _>(0) < 6.5 {}
+        assert_eq!(found().await, ["old_transactions"], "{model:?}");
+        old.close().await.unwrap();
+
+        limit(1_000).await;
+        assert_eq!(found().await, ["connections"], "{model:?}");
+        let mut sessions = Vec::new();
+        while let Ok(session) = login(&fixture, &spec, &made.outputs).connect().await {
+            sessions.push(session);
+        }
+        for session in sessions.split_off(sessions.len() - 3) {
+            session.close().await.unwrap();
+        }
+        limit(fixture.config().connection_limit).await;
+        assert_eq!(found().await, ["connections"], "{model:?}");
+        drop(sessions);
+
+        let mut temporary = main().await;
+        let rows = "CREATE TEMP TABLE large AS SELECT repeat('x', 1900) FROM generate_series(1, 40000)";
+        temporary.execute(rows).await.unwrap();
+        assert_eq!(found().await, ["temporary_tables"], "{model:?}");
+        temporary.close().await.unwrap();
+
+        let mut listener = main().await;
+        listener.execute("LISTEN flood").await.unwrap();
+        listener.execute("BEGIN; SELECT 1").await.unwrap();
+        notify(&mut main().await, 100 * 1024 * 1024).await;
+        let full = found().await;
+        assert!(full.contains(&"notifications".to_owned()), "{model:?}: {full:?}");
+        listener.close().await.unwrap();
+        is_removed(&fixture, &spec).await;
+        is_removed(&fixture, &other).await;
+    }
+}
+
+/// While such a transaction is open, no vacuum removes what any tenant of the database deletes.
+#[tokio::test]
+async fn old_transactions_of_tenants_are_ended() {
+    let Some(server) = OwnPostgres::start(&["max_prepared_transactions=4", "fsync=off"]).await else {
+        return;
+    };
+    for model in MODELS {
+        let database = TestDatabase::on(&server.url()).await;
+        let change = |config: &mut Config| config.transaction_limit_seconds = 1;
+        let fixture = Fixture::with_administrator(database, model, plain(model), change).await.unwrap();
+        let (spec, made) = make(&fixture).await;
+        let mut prepared = in_main(&fixture, &spec, &made).await;
+        prepared.execute("BEGIN; SELECT pg_advisory_xact_lock(1); PREPARE TRANSACTION 'old'").await.unwrap();
+        let mut old = in_main(&fixture, &spec, &made).await;
+        old.execute("BEGIN").await.unwrap();
+        let mut idle = in_main(&fixture, &spec, &made).await;
+        // The server has all three; the one for shared tables watches the main database.
+        let watching = try_provider(Model::Pool, fixture.config()).unwrap();
+        watching.start().await.unwrap();
+        let open = "SELECT (SELECT count(*) FROM pg_prepared_xacts) + (SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction')";
+        while fixture.sql(open).await[0].get::<i64, _>(0) > 0 {}
+        assert!(old.ping().await.is_err());
+        idle.ping().await.unwrap();
+        is_removed(&fixture, &spec).await;
+    }
+}
+
+/// A tenant that has all connections of the server cannot keep Tenantry from ending them.
+#[tokio::test]
+async fn a_tenant_that_takes_all_connections_is_suspended() {
+    let Some(server) = OwnPostgres::start(&["max_connections=20", "fsync=off"]).await else { return };
+    let database = TestDatabase::on(&server.url()).await;
+    let fixture = Fixture::with_plain_administrator_on(database, Model::Pool).await;
+    fixture.provider.start().await.unwrap();
+    let (spec, made) = make(&fixture).await;
+    let mut sessions = Vec::new();
+    while let Ok(session) = login(&fixture, &spec, &made.outputs).connect().await {
+        sessions.push(session);
+    }
+    assert!(sessions.len() < usize::from(fixture.config().connection_limit), "the server has room for more");
+    fence(&fixture, &spec, Some(SuspensionMode::NoLogin), 1).await;
+    for mut session in sessions {
+        assert!(session.ping().await.is_err(), "a session is still open");
+    }
+    is_removed(&fixture, &spec).await;
 }

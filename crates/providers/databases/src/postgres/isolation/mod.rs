@@ -2,6 +2,7 @@
 //! queries for roles and privileges. Each provider combines what applies to it.
 
 mod login;
+mod obstruction;
 mod rights;
 mod roles;
 
@@ -18,6 +19,7 @@ use crate::content::Ensure;
 use tenantry_provider::passwords;
 
 pub(crate) use login::{ProbeSession, WrittenTable, large_objects, probe_connect};
+pub(crate) use obstruction::{OBSTRUCTIONS, obstructions};
 pub(crate) use rights::{default_privileges, other_objects, privileges_on_others, public_grants};
 pub(crate) use roles::{application_roles, tenant_roles};
 
