@@ -45,6 +45,8 @@ kinds! {
     User, UserId, "usr";
     /// An invitation to a tenant.
     Invitation, InvitationId, "inv";
+    /// A session of a member.
+    Session, SessionId, "ses";
     /// A customer in the billing ledger.
     Customer, CustomerId, "cus";
     /// A subscription in the billing ledger.

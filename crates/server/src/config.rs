@@ -49,6 +49,7 @@ pub struct Config {
     pub files: Files,
     pub executor: Executor,
     pub isolation: Isolation,
+    pub sessions: Sessions,
     pub shutdown: Shutdown,
     pub log: Log,
     // Each table is checked by the type of its provider.
@@ -103,6 +104,14 @@ pub struct Executor {
 #[allow(missing_docs, reason = "as above")]
 pub struct Isolation {
     pub every: Span,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Sessions {
+    pub idle: Span,
+    pub lifetime: Span,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tenantry_control::{Control, ControlConfig, Parts};
+use tenantry_control::{Control, ControlConfig, Parts, SessionLimits};
 use tenantry_engine::ExecutorConfig;
 use tenantry_store::keyring::{Cut, Keyring, MasterKey};
 use tenantry_store::{AuditReport, Store, StoreConfig};
@@ -90,6 +90,10 @@ fn control_config(config: &Config, url: &str) -> Result<ControlConfig> {
         at_once: config.executor.at_once.clone(),
         public_url: url.to_owned(),
         isolation_every: Some(config.isolation.every.duration()).filter(|every| !every.is_zero()),
+        sessions: SessionLimits {
+            idle: config.sessions.idle.duration(),
+            lifetime: config.sessions.lifetime.duration(),
+        },
         archives: config.archives(),
         import_most: config.import_max_bytes,
         executor: ExecutorConfig {

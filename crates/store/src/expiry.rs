@@ -1,7 +1,7 @@
-//! Deletes expired rows: stored responses to idempotency keys, and sign-in codes. Deletes in small batches, so that other
+//! Deletes expired rows: stored responses to idempotency keys, sign-in codes, and sessions. Deletes in small batches, so that other
 //! writes do not wait long.
 
-use tenantry_model::{Timestamp, Write, columns};
+use tenantry_model::{Columns, Timestamp, Write, columns};
 
 use super::query::Query;
 use super::{ReadError, Rejected, Store, WriteBatch};
@@ -43,15 +43,34 @@ impl Store {
 
     /// Deletes one-time sign-in codes that expired before this time. Returns their number.
     pub async fn forget_codes(&self, before: Timestamp) -> Result<usize, ExpiryError> {
+        self.forget_expired("sign_in_codes", "hash", before).await
+    }
+
+    /// Deletes sessions, ended or not, that expired before this time. Returns their number.
+    pub async fn forget_sessions(&self, before: Timestamp) -> Result<usize, ExpiryError> {
+        self.forget_expired("sessions", "id", before).await
+    }
+
+    /// Deletes the rows of a table whose `expires_at` is before this time. `key`: its primary key.
+    async fn forget_expired(
+        &self,
+        table: &'static str,
+        key: &'static str,
+        before: Timestamp,
+    ) -> Result<usize, ExpiryError> {
         let mut forgotten = 0;
         loop {
-            let old = Query::new("SELECT hash FROM sign_in_codes")
+            let old = Query::new(format!("SELECT {key} FROM {table}"))
                 .filter("expires_at < ?", before)
                 .sql("ORDER BY expires_at")
                 .limit(PIECE);
             let old: Vec<String> = self.reads().column(old).await?;
-            let key = |hash: &String| Write::delete("sign_in_codes", columns! { "hash": hash });
-            self.forget(old.iter().map(key).collect()).await?;
+            let delete = |id: &String| {
+                let mut columns = Columns::default();
+                columns.set(key, id);
+                Write::delete(table, columns)
+            };
+            self.forget(old.iter().map(delete).collect()).await?;
             forgotten += old.len();
             if old.len() < PIECE as usize {
                 return Ok(forgotten);

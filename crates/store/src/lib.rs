@@ -40,6 +40,7 @@ mod rotations;
 mod row;
 mod rows;
 mod sealing;
+mod sessions;
 mod slots;
 mod sqlite;
 mod stamp;
@@ -99,6 +100,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         Table::of::<entity::member::Model>(),
         Table::of::<entity::invitation::Model>(),
         Table::of::<entity::sign_in_code::Model>(),
+        Table::of::<entity::session::Model>(),
         Table::of::<entity::config::Model>(),
         Table::of::<entity::customer::Model>(),
         Table::of::<entity::subscription::Model>(),

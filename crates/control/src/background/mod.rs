@@ -7,6 +7,7 @@ mod expire_archives;
 mod expire_objects;
 mod forget_answers;
 mod forget_codes;
+mod forget_sessions;
 mod probe_providers;
 mod reconcile_fences;
 mod renew_resources;
@@ -62,6 +63,7 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
         Arc::new(check_isolation::CheckIsolation),
         Arc::new(forget_answers::ForgetAnswers),
         Arc::new(forget_codes::ForgetCodes),
+        Arc::new(forget_sessions::ForgetSessions),
         Arc::new(renew_resources::RenewResources),
     ]
 }
@@ -109,6 +111,7 @@ impl Control {
                 check_isolation::NAME => swept.isolation_checks = changed,
                 forget_answers::NAME => swept.answers = changed,
                 forget_codes::NAME => swept.codes = changed,
+                forget_sessions::NAME => swept.sessions = changed,
                 renew_resources::NAME => swept.renewals = changed,
                 _ => {}
             }
@@ -136,6 +139,8 @@ pub struct Swept {
     pub answers: usize,
     /// Sign-in codes that were deleted.
     pub codes: usize,
+    /// Sessions that were deleted after their end.
+    pub sessions: usize,
     /// Outages of providers that began or ended.
     pub outages: usize,
 }

@@ -39,6 +39,9 @@ pub struct Claims {
     pub tenant_id: TenantId,
     /// The member's role in the tenant.
     pub role: String,
+    /// Id of the member's session, as OpenID Connect names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
     /// Limits the token to one purpose, such as `smoke_test`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
@@ -53,6 +56,8 @@ pub struct Subject {
     pub tenant: TenantId,
     /// The member's role in the tenant.
     pub role: String,
+    /// Id of the member's session.
+    pub session: Option<String>,
     /// Limits the token to one purpose.
     pub purpose: Option<String>,
 }
@@ -129,6 +134,7 @@ impl Tokens {
             jti: Uuid::now_v7().to_string(),
             tenant_id: subject.tenant,
             role: subject.role.clone(),
+            sid: subject.session.clone(),
             purpose: subject.purpose.clone(),
         };
         let header = Header { kid: Some(self.signing_kid.clone()), ..Header::new(Algorithm::EdDSA) };

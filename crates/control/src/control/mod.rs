@@ -61,6 +61,8 @@ pub struct ControlConfig {
     pub executor: ExecutorConfig,
     /// Time from one isolation check of the fleet to the next; none: only on request.
     pub isolation_every: Option<Duration>,
+    /// Lifetimes of members' sessions.
+    pub sessions: SessionLimits,
     /// Folder of the archive store. All processes on one registry need the same one.
     pub archives: PathBuf,
     /// Most bytes of an archive that is imported.
@@ -68,6 +70,22 @@ pub struct ControlConfig {
     /// Whether other processes may use the registry, which is then PostgreSQL, at the same time: one of them is the leader.
     /// Without, the process takes over from the one before it.
     pub replicas: bool,
+}
+
+/// Lifetimes of members' sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// Time without use after which a session ends.
+    pub idle: Duration,
+    /// Time after which a session ends at the latest.
+    pub lifetime: Duration,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        Self { idle: days(7), lifetime: days(30) }
+    }
 }
 
 /// The use cases. Cheap to clone.

@@ -34,6 +34,8 @@ pub struct TenantSession {
     pub member: String,
     /// Role of the member.
     pub role: String,
+    /// The session that the token belongs to; none for a token of a special purpose.
+    pub session: Option<String>,
     /// Purpose of the token, if it is a special one: `smoke_test` is accepted before the tenant is active.
     pub purpose: Option<String>,
 }
@@ -54,6 +56,10 @@ pub struct TokenView {
     pub token_type: String,
     /// Lifetime in seconds.
     pub expires_in: u64,
+    /// The refresh token. It works once, for `grant_type=refresh_token`, whose response has the next one. Missing for a token
+    /// of a special purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
     /// Whether the member signed in with a temporary password.
     pub must_change_password: bool,
 }
@@ -79,11 +85,18 @@ impl Tokens {
             member: session.member.clone(),
             tenant: session.tenant,
             role: session.role.clone(),
+            session: session.session.clone(),
             purpose: session.purpose.clone(),
         };
         let access_token = self.keys.mint(&subject, now).map_err(Error::internal)?;
         let (token_type, expires_in) = ("Bearer".to_owned(), LIFETIME.as_secs());
-        Ok(TokenView { access_token, token_type, expires_in, must_change_password: false })
+        Ok(TokenView {
+            access_token,
+            token_type,
+            expires_in,
+            refresh_token: None,
+            must_change_password: false,
+        })
     }
 
     pub fn verify(&self, bearer: &str, now: Timestamp) -> Result<TenantSession> {
@@ -96,6 +109,7 @@ impl Tokens {
             tenant: claims.tenant_id,
             member: claims.sub.clone(),
             role: claims.role.clone(),
+            session: claims.sid.clone(),
             purpose: claims.purpose.clone(),
         })
     }
@@ -128,7 +142,13 @@ mod tests {
         let keys = jwt::Tokens::new("https://issuer.test", AUDIENCE, &keys).unwrap();
         let tokens = Tokens { keys, verified: Cache::new(REMEMBERED) };
         let tenant = tenantry_model::TenantId::new();
-        let session = TenantSession { tenant, member: "usr_1".into(), role: "owner".into(), purpose: None };
+        let session = TenantSession {
+            tenant,
+            member: "usr_1".into(),
+            role: "owner".into(),
+            session: Some("ses_1".into()),
+            purpose: None,
+        };
         let now = Timestamp::now();
         let token = tokens.mint(&session, now).unwrap().access_token;
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! The rows of a tenant's members: members, invitations, sign-in codes, and the secrets that wait to be claimed. Reads them
+//! The rows of a tenant's members: members, invitations, sign-in codes, sessions, and the secrets that wait to be claimed. Reads them
 //! and returns the rows to write; commits nothing.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tenantry_model::member::{self as roles, EMAIL_MAC, normal_email};
 use tenantry_model::{Failure, Timestamp, Write, columns};
 use tenantry_provider::kinds::identity::{FirstAdmin, INVITATION_TOKEN, ONE_TIME_PASSWORD};
 use tenantry_provider::{Context, Spec, derived, passwords};
-use tenantry_store::entity::{credential, invitation, member, sign_in_code};
+use tenantry_store::entity::{credential, invitation, member, session, sign_in_code};
 use tenantry_store::rows_of;
 use tenantry_store::table::{delete, insert_absent, upsert};
 
@@ -71,6 +71,8 @@ impl Members {
         invitations.retain(|row| self.has(&row.member_id));
         let mut codes: Vec<sign_in_code::Model> = rows_of(rows, tenant).await?;
         codes.retain(|row| self.has(&row.member_id));
+        let mut sessions: Vec<session::Model> = rows_of(rows, tenant).await?;
+        sessions.retain(|row| self.has(&row.member_id));
         let mut secrets = Vec::new();
         if !self.rows.is_empty() {
             secrets = rows_of::<credential::Model>(rows, tenant).await?;
@@ -81,6 +83,7 @@ impl Members {
         });
         let mut writes: Vec<Write> = invitations.iter().map(delete).collect();
         writes.extend(codes.iter().map(delete));
+        writes.extend(sessions.iter().map(delete));
         writes.extend(secrets.iter().map(delete));
         writes.extend(self.rows.iter().map(delete));
         Ok((writes, receipt))

@@ -1,4 +1,4 @@
-//! Sign-in of a tenant's members: a one-time code, an invitation or a password is exchanged for a token. A rejection has the
+//! Sign-in of a tenant's members: a one-time code, an invitation or a password begins a session. A rejection has the
 //! same message and takes the same work whatever is wrong with the credential.
 
 use std::net::IpAddr;
@@ -15,6 +15,7 @@ use crate::control::Control;
 use crate::control::token::{SMOKE_TEST, TenantSession, TokenView};
 use crate::error::{Error, Result};
 use crate::members::rows;
+use crate::members::sessions::SignInMethod;
 use tenantry_model::ErrorCode;
 use tenantry_store::record::{AuditRecord, audit};
 use tenantry_store::{Rejected, WriteBatch, entity};
@@ -23,8 +24,9 @@ use tenantry_store::{Rejected, WriteBatch, entity};
 const NO_HASH: &str = "sha256:----------------------------------------------------------------";
 
 impl Control {
-    /// Exchanges a one-time code for a token. A code works once.
-    pub async fn sign_in(&self, code: &str) -> Result<TokenView> {
+    /// Exchanges a one-time code for tokens. A code works once. That of a smoke test begins no session. `client`: the header
+    /// `User-Agent`.
+    pub async fn sign_in(&self, code: &str, client: Option<&str>) -> Result<TokenView> {
         let refused = || Error::new(ErrorCode::CodeRefused, "the code is unknown, used or expired");
         let hash = fingerprint(code);
         let store = &self.shared.store;
@@ -33,21 +35,22 @@ impl Control {
         if row.used_at.is_some() || *row.expires_at <= now {
             return Err(refused());
         }
-        if row.purpose != SMOKE_TEST {
-            self.admit_into(&row.tenant_id).await?;
-        }
-        match store.commit(WriteBatch::new(vec![rows::use_code(&row, now)])).await {
-            Ok(()) => {}
-            Err(Rejected::Stale { .. }) => return Err(refused()),
-            Err(why) => return Err(Error::unavailable(why)),
-        }
         let member = store.member(&row.member_id).await.map_err(Error::unavailable)?.ok_or_else(refused)?;
-        self.token_for(member, Some(row.purpose).filter(|purpose| purpose != "login"))
+        let used = rows::use_code(&row, now);
+        if row.purpose != SMOKE_TEST {
+            let begun = self.begin_session(member, SignInMethod::Code, client, vec![used]).await?;
+            return begun.ok_or_else(refused);
+        }
+        match store.commit(WriteBatch::new(vec![used])).await {
+            Ok(()) => self.smoke_test_token(member),
+            Err(Rejected::Stale { .. }) => Err(refused()),
+            Err(why) => Err(Error::unavailable(why)),
+        }
     }
 
-    /// Accepts an invitation and returns a token for its member. An invitation works once, and only when the tenant is
-    /// active; before that it stays unused.
-    pub async fn accept_invitation(&self, token: &str) -> Result<TokenView> {
+    /// Accepts an invitation and begins a session of its member. An invitation works once, and only when the tenant is
+    /// active; before that it stays unused. `client`: the header `User-Agent`.
+    pub async fn accept_invitation(&self, token: &str, client: Option<&str>) -> Result<TokenView> {
         let refused =
             || Error::new(ErrorCode::InvitationRefused, "the invitation is unknown, used or expired");
         let store = &self.shared.store;
@@ -70,11 +73,8 @@ impl Control {
         let mut writes = self.spent(tenant, &row.token_hash, now).await?;
         writes.extend(rows::accept(&row, &member, now));
         writes.push(audit(audited, now));
-        match store.commit(WriteBatch::new(writes)).await {
-            Ok(()) => self.token_for(member, None),
-            Err(Rejected::Stale { .. }) => Err(refused()),
-            Err(why) => Err(Error::unavailable(why)),
-        }
+        let begun = self.begin_session(member, SignInMethod::Invitation, client, writes).await?;
+        begun.ok_or_else(refused)
     }
 
     /// Deletes the sealed copy of an invitation that was accepted or replaced, so that it cannot be claimed any more.
@@ -96,14 +96,15 @@ impl Control {
         Ok(used.map(|row| rows::spend(&row, now)).collect())
     }
 
-    /// A token for a member's password. The answer does not reveal whether the tenant, the member or the password is
-    /// wrong. `from`: the client's address, by which failures are counted.
+    /// Begins a session for a member's password. The answer does not reveal whether the tenant, the member or the password
+    /// is wrong. `from`: the client's address, by which failures are counted. `client`: the header `User-Agent`.
     pub async fn sign_in_by_password(
         &self,
         tenant: &str,
         email: &str,
         password: &str,
         from: IpAddr,
+        client: Option<&str>,
     ) -> Result<TokenView> {
         let found = match tenant.parse::<TenantId>() {
             Ok(id) => self.shared.store.tenant(&id.to_string()).await,
@@ -120,28 +121,25 @@ impl Control {
         let given = rows::password_hash(password);
         let stored = member.as_ref().and_then(|member| member.password_hash.as_deref());
         let same = verify_slices_are_equal(given.as_bytes(), stored.unwrap_or(NO_HASH).as_bytes()).is_ok();
-        match member {
-            Some(member) if same && member.state == rows::ACTIVE => {
-                self.shared.brake.clear(&account, from);
-                self.admit_into(&member.tenant_id).await?;
-                self.token_for(member, None)
-            }
-            _ => Err(Error::new(
-                ErrorCode::PasswordRefused,
-                "the tenant, the e-mail address or the password is wrong",
-            )),
-        }
+        let refused = || {
+            let message = "the tenant, the e-mail address or the password is wrong";
+            Error::new(ErrorCode::PasswordRefused, message)
+        };
+        let member = member.filter(|member| same && member.state == rows::ACTIVE).ok_or_else(refused)?;
+        self.shared.brake.clear(&account, from);
+        let begun = self.begin_session(member, SignInMethod::Password, client, Vec::new()).await?;
+        begun.ok_or_else(refused)
     }
 
     /// Returns an error if the tenant's status denies sign-in.
-    async fn admit_into(&self, tenant: &str) -> Result<()> {
+    pub(super) async fn admit_into(&self, tenant: &str) -> Result<()> {
         Ok(self.access_status(tenant).await?.check(Access::SignIn, false)?)
     }
 
-    fn token_for(&self, member: entity::member::Model, purpose: Option<String>) -> Result<TokenView> {
+    fn smoke_test_token(&self, member: entity::member::Model) -> Result<TokenView> {
         let tenant = member.tenant_id.parse().map_err(Error::internal)?;
-        let session = TenantSession { tenant, member: member.id, role: member.role, purpose };
-        let token = self.shared.tokens.mint(&session, self.now())?;
-        Ok(TokenView { must_change_password: member.must_change_password, ..token })
+        let purpose = Some(SMOKE_TEST.to_owned());
+        let bearer = TenantSession { tenant, member: member.id, role: member.role, session: None, purpose };
+        self.shared.tokens.mint(&bearer, self.now())
     }
 }

@@ -242,7 +242,7 @@ async fn drive(caller: &str, world: &World, control: &Control) {
     let acme = async || {
         let tenant = control.tenant(&system, "acme").await.unwrap().id;
         let (member, role) = ("usr_x".to_owned(), "owner".to_owned());
-        TenantSession { tenant, member, role, purpose: None }
+        TenantSession { tenant, member, role, session: None, purpose: None }
     };
     match caller {
         "onboard" => {

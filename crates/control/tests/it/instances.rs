@@ -27,7 +27,7 @@ async fn an_address_is_opened_by_the_instance_that_signed_it(mut world: World) {
     let bucket = onboarded.steps.iter().find(|step| step.kind == "bucket").unwrap();
     assert!(bucket.provider.as_str() > "another_bucket", "{} is asked second", bucket.provider);
     let secrets = control.claim_credentials(&caller, made.operation.id).await.unwrap();
-    let token = control.accept_invitation(&secrets[0].value).await.unwrap().access_token;
+    let token = control.accept_invitation(&secrets[0].value, None).await.unwrap().access_token;
     let session = control.verify_token(&token).unwrap();
     let wish = SignObject { key: "film".to_owned(), method: Method::Put, expires_in: 60 };
     let signed = control.sign_object(&session, &wish).await.unwrap();

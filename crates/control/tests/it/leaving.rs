@@ -313,7 +313,7 @@ async fn no_trace_of_an_erased_tenant_is_found(world: World) {
     people(&world, control, false).await.unwrap();
     let tenant = made.tenant.id.to_string();
     let secrets = control.claim_credentials(&caller, made.operation.id).await.unwrap();
-    let token = control.accept_invitation(&secrets[0].value).await.unwrap().access_token;
+    let token = control.accept_invitation(&secrets[0].value, None).await.unwrap().access_token;
     let session = control.verify_token(&token).unwrap();
     let row = json!({ "project_id": "starter", "title": "marker13" });
     control.insert_row(&session, "tasks", row.as_object().cloned().unwrap()).await.unwrap();

@@ -27,6 +27,7 @@ mod replicas;
 mod rotation;
 mod scan;
 mod serving;
+mod sessions;
 mod shelf;
 mod slow;
 mod stats;

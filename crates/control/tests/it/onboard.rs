@@ -40,7 +40,7 @@ async fn an_invitation_is_accepted_only_by_an_active_tenant(world: World) {
     for status in ["pending", "provisioning", "suspended", "deprovisioned", "active"] {
         let is = Write::update("tenants", columns! { "id": tenant }, columns! { "status": status });
         store.commit(WriteBatch::new(vec![is])).await.unwrap();
-        let accepted = control.accept_invitation(&token).await;
+        let accepted = control.accept_invitation(&token, None).await;
         let Err(refused) = accepted else {
             assert_eq!(status, "active");
             continue;
@@ -52,7 +52,10 @@ async fn an_invitation_is_accepted_only_by_an_active_tenant(world: World) {
     }
     let members = store.find("members", &[("tenant_id", json!(tenant))]).await.unwrap();
     assert_eq!(members[0]["state"], "active");
-    assert_eq!(control.accept_invitation(&token).await.err().unwrap().code.as_str(), "invitation_refused");
+    assert_eq!(
+        control.accept_invitation(&token, None).await.err().unwrap().code.as_str(),
+        "invitation_refused"
+    );
     store.close().await;
     process.control.stop().await;
 }
@@ -67,7 +70,10 @@ async fn an_expired_invitation_is_rejected_and_replaced(world: World) {
     assert!(control.tenant_status(&caller, "acme").await.unwrap().healthy);
     let week = world.clock.now() + Duration::from_secs(7 * 86_400);
     world.clock.sleep_until(week).await;
-    assert_eq!(control.accept_invitation(&token).await.err().unwrap().code.as_str(), "invitation_refused");
+    assert_eq!(
+        control.accept_invitation(&token, None).await.err().unwrap().code.as_str(),
+        "invitation_refused"
+    );
     let status = control.tenant_status(&caller, "acme").await.unwrap();
     let differ: Vec<_> = status.resources.iter().filter(|it| !it.healthy).map(|it| &*it.step).collect();
     assert_eq!(differ, ["identity"], "no member can sign in");
@@ -75,7 +81,7 @@ async fn an_expired_invitation_is_rejected_and_replaced(world: World) {
     world.quiet().await;
     assert!(control.tenant_status(&caller, "acme").await.unwrap().healthy);
     let token = control.claim_credentials(&caller, repair.id).await.unwrap().remove(0).value;
-    control.accept_invitation(&token).await.unwrap();
+    control.accept_invitation(&token, None).await.unwrap();
     process.control.stop().await;
 }
 

@@ -22,7 +22,7 @@ use tenantry_control::members::IdentityBuiltin;
 use tenantry_control::objects::SignObject;
 use tenantry_control::resource::{ConcurrencyLimits as AtOnce, Regions, Resources};
 use tenantry_control::tenants::config::ConfigBuiltin;
-use tenantry_control::{Control, ControlConfig, Error, Front, Parts, WeakControl};
+use tenantry_control::{Control, ControlConfig, Error, Front, Parts, SessionLimits, WeakControl};
 use tenantry_databases::postgres::{self, Postgres};
 use tenantry_databases::postgres_database::DatabasePostgresDatabase;
 use tenantry_databases::postgres_pool::DatabasePostgresPool;
@@ -276,6 +276,7 @@ impl World {
             at_once: self.at_once.clone(),
             public_url: "http://localhost".to_owned(),
             isolation_every: Some(Duration::from_secs(86_400)),
+            sessions: SessionLimits::default(),
             archives: self.folder.path().join("archives"),
             import_most: 1 << 20,
             executor: ExecutorConfig { retry_for: self.retry_for, ..ExecutorConfig::default() },
@@ -522,7 +523,7 @@ fn failed(error: Error) -> Failure {
 impl Front for Direct {
     async fn sign_in(&self, code: &str) -> Result<String, Failure> {
         self.plan.strike("smoke_test", false).await?;
-        Ok(self.control()?.sign_in(code).await.map_err(failed)?.access_token)
+        Ok(self.control()?.sign_in(code, None).await.map_err(failed)?.access_token)
     }
     async fn me(&self, token: &str) -> Result<Value, Failure> {
         let control = self.control()?;

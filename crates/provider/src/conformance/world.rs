@@ -61,6 +61,24 @@ fn table(name: &str) -> Table {
         "sign_in_codes" => {
             (&["hash"], &[], &["hash", "tenant_id", "member_id", "purpose", "expires_at", "used_at"])
         }
+        "sessions" => (
+            &["id"],
+            &["family_hash"],
+            &[
+                "id",
+                "tenant_id",
+                "member_id",
+                "method",
+                "user_agent",
+                "family_hash",
+                "token_hash",
+                "created_at",
+                "last_used_at",
+                "expires_at",
+                "ended_at",
+                "end_reason",
+            ],
+        ),
         "credentials" => (
             &["operation_id", "name"],
             &[],

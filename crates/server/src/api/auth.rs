@@ -9,8 +9,8 @@ use tenantry_control::error::{Error, FieldError};
 use tenantry_model::ErrorCode;
 
 use super::call::{Call, answer};
-use super::problem::Result;
-use super::route::{JSON, Route, public};
+use super::problem::{Problem, Result};
+use super::route::{Route, public};
 
 /// A credential to exchange for a token.
 #[derive(JsonSchema)]
@@ -26,6 +26,8 @@ enum Grant {
     Invitation(InvitationGrant),
     /// A password.
     Password(PasswordGrant),
+    /// A refresh token.
+    RefreshToken(RefreshGrant),
 }
 
 /// A one-time code.
@@ -73,6 +75,19 @@ struct PasswordGrant {
     password: String,
 }
 
+/// A refresh token, which is replaced by the one of the response (RFC 6749 §6).
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RefreshGrant {
+    /// `refresh_token`.
+    #[expect(dead_code, reason = "only for the schema; the handler has matched it already")]
+    #[schemars(extend("const" = "refresh_token"))]
+    grant_type: String,
+    /// The refresh token of the last response.
+    #[schemars(length(min = 1, max = 255))]
+    refresh_token: String,
+}
+
 /// Instructions for an invitation's link.
 #[derive(Serialize, JsonSchema)]
 struct Invited {
@@ -91,15 +106,17 @@ pub fn routes() -> Vec<Route> {
             Method::POST,
             "/auth/token",
             "create_token",
-            "Exchange a one-time code, an invitation or a password for a tenant's token",
+            "Sign in by a one-time code, an invitation or a password, or refresh a session's tokens",
             public(token),
         )
         .about(
-            "An unknown, used or expired grant always gets the same 401. A valid grant of a tenant that is \
+            "A sign-in begins a session, whose refresh token is exchanged here for the next tokens: each works once, and a \
+             used one that comes back ends the session. \
+             An unknown, used or expired grant always gets the same 401, a refresh token 400. A valid grant of a tenant that is \
              not active gets 402 or 403, and an invitation stays valid. Too many passwords that were refused, to one \
              account or from one address, get 429 for 15 minutes.",
         )
-        .reads::<Grant>(JSON)
+        .reads_form::<Grant>()
         .gives::<TokenView>(StatusCode::OK, "Token.")
         .fails(&[401, 402, 403, 429]),
         Route::new(
@@ -126,16 +143,22 @@ pub fn routes() -> Vec<Route> {
 }
 
 async fn token(call: Call) -> Result {
-    let control = call.control();
+    exchange(call).await.map_err(Problem::for_oauth)
+}
+
+async fn exchange(call: Call) -> Result {
+    let (control, client) = (call.control(), call.user_agent());
     let token = match call.body.get("grant_type").and_then(Value::as_str) {
-        Some("code") => control.sign_in(&call.read::<CodeGrant>()?.code).await,
-        Some("invitation") => control.accept_invitation(&call.read::<InvitationGrant>()?.token).await,
+        Some("code") => control.sign_in(&call.read::<CodeGrant>()?.code, client).await,
+        Some("invitation") => control.accept_invitation(&call.read::<InvitationGrant>()?.token, client).await,
+        Some("refresh_token") => control.refresh(&call.read::<RefreshGrant>()?.refresh_token).await,
         Some("password") => {
             let PasswordGrant { tenant, email, password, .. } = call.read()?;
-            control.sign_in_by_password(&tenant, &email, &password, call.client).await
+            control.sign_in_by_password(&tenant, &email, &password, call.client, client).await
         }
         _ => {
-            let fault = FieldError::new("grant_type", "must be one of code, invitation, password");
+            let fault =
+                FieldError::new("grant_type", "must be one of code, invitation, password, refresh_token");
             Err(Error::invalid(ErrorCode::RequestInvalid, vec![fault]))
         }
     };
@@ -144,7 +167,7 @@ async fn token(call: Call) -> Result {
 
 async fn invitation(_: Call) -> Result {
     let message = "Send the part of your invitation's link after # as the token of this request. It works \
-                   once and returns your access token.";
+                   once and returns your access token and a refresh token.";
     let body = json!({ "grant_type": "invitation", "token": "…" });
     answer(StatusCode::OK, &Invited { message, post: "/auth/token", body })
 }

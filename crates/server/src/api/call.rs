@@ -12,18 +12,18 @@ use tenantry_model::ErrorCode;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, USER_AGENT, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request::Parts};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tenantry_control::error::{Error, FieldError};
 use tenantry_control::{Control, IdempotencyKey, PageQuery, shape};
 
 use super::problem::{Problem, Result};
-use super::route::{ANY, Access, BodySpec, DEFAULT_LIMIT, JSON, OCTETS, Route};
+use super::route::{ANY, Access, BodySpec, DEFAULT_LIMIT, FORM, JSON, OCTETS, Route};
 use super::upload::Upload;
 use super::{App, json};
 
@@ -103,7 +103,8 @@ async fn serve_checked(
             handler(Call::new(app, route, parts, body).await?, caller).await
         }
         Access::Token(handler) => {
-            let session = control.verify_token(bearer(&parts.headers)?).map_err(invalid_token)?;
+            let session =
+                control.authenticate_member(bearer(&parts.headers)?).await.map_err(invalid_token)?;
             *principal = Some(Principal(session.tenant.to_string()));
             handler(Call::new(app, route, parts, body).await?, session).await
         }
@@ -207,6 +208,11 @@ impl Call {
             return Err(malformed("is given more than once"));
         }
         first.to_str().map(Some).map_err(|_| malformed("contains characters other than printable ASCII"))
+    }
+
+    /// The header `User-Agent`, if it is readable.
+    pub fn user_agent(&self) -> Option<&str> {
+        self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok())
     }
 
     /// The id of the last message that the client has received from a stream.
@@ -351,7 +357,7 @@ fn read_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
     if faults.is_empty() { Ok(read) } else { Err(Error::invalid(ErrorCode::QueryInvalid, faults).into()) }
 }
 
-/// Decodes a query string into names and values.
+/// Decodes a query string or a form into names and values; none if it is not one.
 fn form_pairs(query: &str) -> Vec<(String, String)> {
     let uri = axum::http::Uri::builder().path_and_query(format!("/?{query}")).build().unwrap_or_default();
     axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|pairs| pairs.0).unwrap_or_default()
@@ -363,7 +369,9 @@ async fn read_body(spec: &BodySpec, headers: &HeaderMap, body: Body) -> Result<V
     let is_utf8 = |p: String| {
         p.strip_prefix("charset=").is_none_or(|c| ["utf-8", "utf8"].contains(&c.trim_matches('"')))
     };
-    if parts.next().as_deref() != Some(spec.media) || !parts.all(is_utf8) {
+    let media = parts.next().unwrap_or_default();
+    let is_form = spec.form && media == FORM;
+    if (media != spec.media && !is_form) || !parts.all(is_utf8) {
         let detail = format!("send the body as `Content-Type: {}`", spec.media);
         let accept = match spec.media {
             JSON => HeaderName::from_static("accept-post"),
@@ -376,10 +384,25 @@ async fn read_body(spec: &BodySpec, headers: &HeaderMap, body: Body) -> Result<V
         let detail = format!("the body did not arrive within {} seconds", BODY_TIMEOUT.as_secs());
         Problem::new(ErrorCode::RequestTimeout, detail)
     })??;
+    if is_form {
+        return read_form(&bytes);
+    }
     json::parse(&bytes).map_err(|malformed| {
         let errors = vec![FieldError::new("", &malformed)];
         Problem::new(ErrorCode::MalformedJson, malformed.to_string()).with_errors(errors)
     })
+}
+
+/// A form as a JSON object of texts.
+fn read_form(bytes: &[u8]) -> Result<Value> {
+    let mut fields = Map::new();
+    for (name, value) in form_pairs(std::str::from_utf8(bytes).unwrap_or_default()) {
+        if fields.insert(name.clone(), value.into()).is_some() {
+            let fault = FieldError::new(name, "is given more than once");
+            return Err(Error::invalid(ErrorCode::RequestInvalid, vec![fault]).into());
+        }
+    }
+    Ok(Value::Object(fields))
 }
 
 async fn collect(body: Body) -> Result<Vec<u8>> {

@@ -23,6 +23,7 @@ mod plans;
 mod problem;
 mod providers;
 mod route;
+mod sessions;
 mod stats;
 mod status;
 mod stream;
@@ -88,6 +89,7 @@ pub fn table() -> Vec<Route> {
         events::routes(),
         keys::routes(),
         auth::routes(),
+        sessions::routes(),
         data::routes(),
         objects::routes(),
         health::routes(),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tenantry_control::access::Scope;
 
 use super::problem::{PROBLEM_JSON, Problem};
-use super::route::{Access, Answer, Param, Route};
+use super::route::{Access, Answer, FORM, Param, Route};
 
 /// Generates the document for these routes.
 pub fn document(routes: &[Route]) -> Value {
@@ -88,6 +88,9 @@ fn operation(route: &Route, reads: &mut SchemaGenerator, writes: &mut SchemaGene
         let schema = (body.schema)(reads);
         operation["requestBody"] =
             json!({ "required": true, "content": { body.media: { "schema": schema } } });
+        if body.form {
+            operation["requestBody"]["content"][FORM] = json!({ "schema": schema });
+        }
     }
     operation
 }

@@ -28,6 +28,9 @@ pub struct Problem {
     pub detail: String,
     /// Stable code for programs, such as `slug_taken`.
     pub code: String,
+    /// The error as OAuth names it (RFC 6749 §5.2); only for `/auth/token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'static str>,
     /// Invalid fields of the request.
     pub errors: Vec<FieldError>,
     /// Request id, also in the header `x-request-id` and in the log.
@@ -60,6 +63,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             code: code.to_string(),
+            error: None,
             errors: Vec::new(),
             request_id: String::new(),
             headers: HeaderMap::new(),
@@ -70,6 +74,16 @@ impl Problem {
     /// Sets the invalid fields.
     pub fn with_errors(self, errors: Vec<FieldError>) -> Self {
         Self { errors, ..self }
+    }
+
+    /// Adds the error as OAuth names it.
+    pub fn for_oauth(self) -> Self {
+        let error = match self.status {
+            400 | 401 if self.code.ends_with("_refused") => Some("invalid_grant"),
+            400 | 422 => Some("invalid_request"),
+            _ => None,
+        };
+        Self { error, ..self }
     }
 
     /// Adds a header.

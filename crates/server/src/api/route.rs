@@ -16,6 +16,8 @@ use super::problem::Result;
 
 /// JSON.
 pub const JSON: &str = "application/json";
+/// A form, as OAuth clients send it.
+pub const FORM: &str = "application/x-www-form-urlencoded";
 /// JSON merge patch (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
 /// Arbitrary bytes.
@@ -75,6 +77,8 @@ pub struct BodySpec {
     pub media: &'static str,
     /// Schema of the body.
     pub schema: SchemaOf,
+    /// Whether a form is accepted as well; its fields are those of the JSON object.
+    pub form: bool,
 }
 
 /// One entry of the route table.
@@ -145,12 +149,20 @@ impl Route {
     }
     /// Sets the request body's media type and schema.
     pub fn reads<T: JsonSchema>(mut self, media: &'static str) -> Self {
-        self.body = Some(BodySpec { media, schema: |generator| generator.subschema_for::<T>() });
+        let schema: SchemaOf = |generator| generator.subschema_for::<T>();
+        self.body = Some(BodySpec { media, schema, form: false });
+        self
+    }
+    /// Sets the request body's schema, and accepts it as JSON and as a form.
+    pub fn reads_form<T: JsonSchema>(mut self) -> Self {
+        let schema: SchemaOf = |generator| generator.subschema_for::<T>();
+        self.body = Some(BodySpec { media: JSON, schema, form: true });
         self
     }
     /// Accepts a request body of any media type, read as a stream.
     pub fn reads_bytes(mut self) -> Self {
-        self.body = Some(BodySpec { media: ANY, schema: |_| schemars::json_schema!({ "type": "string" }) });
+        let schema: SchemaOf = |_| schemars::json_schema!({ "type": "string" });
+        self.body = Some(BodySpec { media: ANY, schema, form: false });
         self
     }
     /// Adds query parameters.

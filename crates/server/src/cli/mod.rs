@@ -20,6 +20,7 @@ mod plan;
 mod progress;
 mod repair;
 mod requests;
+mod session;
 mod stats;
 mod store;
 mod template;
@@ -117,6 +118,9 @@ enum Command {
     /// Invite members of a tenant
     #[command(subcommand)]
     Member(member::Command),
+    /// List and end sessions of tenants' members
+    #[command(subcommand)]
+    Session(session::Command),
     /// Follow and control operations
     #[command(subcommand)]
     Operation(operation::Command),
@@ -220,6 +224,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Demo(options) => demo::run(options, session.data.clone(), &session.output).await,
         Command::Tenant(command) => tenant::run(command, &session).await,
         Command::Member(command) => member::run(command, &session).await,
+        Command::Session(command) => session::run(command, &session).await,
         Command::Operation(command) => operation::run(command, &session).await,
         Command::Plan(command) => plan::run(command, &session).await,
         Command::Template(command) => template::run(command, &session).await,

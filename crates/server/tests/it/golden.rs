@@ -17,6 +17,7 @@ fn help() {
         "serve",
         "demo",
         "tenant",
+        "session",
         "operation",
         "plan",
         "template",

@@ -67,6 +67,11 @@ async fn status() {
 }
 
 #[tokio::test]
+async fn sessions() {
+    follow(include_str!("../../../../docs/guide/sessions.md"), 12).await;
+}
+
+#[tokio::test]
 async fn suspension() {
     follow(include_str!("../../../../docs/guide/suspension.md"), 6).await;
 }

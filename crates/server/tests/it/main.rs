@@ -24,6 +24,7 @@ mod restarts;
 mod retrying_client;
 mod rotation;
 mod server;
+mod sessions;
 mod sign_in;
 mod stats;
 mod status;

@@ -20,6 +20,7 @@ pub mod member;
 pub mod operation;
 pub mod resource;
 pub mod rotation;
+pub mod session;
 pub mod sign_in_code;
 pub mod signal;
 pub mod slot;

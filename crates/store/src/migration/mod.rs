@@ -51,6 +51,7 @@ pub static REGISTRY: Migrations = Migrations {
         "m0016_slots",
         "m0017_leader",
         "m0018_failing_since",
+        "m0019_sessions",
     ],
 };
 

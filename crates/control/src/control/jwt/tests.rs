@@ -19,7 +19,8 @@ pub fn generate_key() -> SecretString {
 }
 
 fn subject() -> Subject {
-    Subject { member: "usr_x".into(), tenant: TenantId::new(), role: "owner".into(), purpose: None }
+    let (tenant, session) = (TenantId::new(), Some("ses_x".into()));
+    Subject { member: "usr_x".into(), tenant, role: "owner".into(), session, purpose: None }
 }
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);

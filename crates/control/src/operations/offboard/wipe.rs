@@ -22,12 +22,13 @@ pub(super) const ANSWERS: &str = "idempotency_keys";
 
 /// Tables whose rows are deleted here, with their key columns. Providers delete the rows of other tables; the scan finds rows
 /// that they left.
-const DELETED: [(&str, &[&str]); 5] = [
+const DELETED: [(&str, &[&str]); 6] = [
     ("api_keys", &["id"]),
     ("credentials", &["operation_id", "name"]),
     // One may be written by a request that began before the deletion, after the provider of members has deleted the others.
     ("invitations", &["id"]),
     ("rotations", &["operation_id", "resource_id"]),
+    ("sessions", &["id"]),
     ("sign_in_codes", &["hash"]),
 ];
 

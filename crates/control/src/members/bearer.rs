@@ -1,5 +1,5 @@
-//! Sessions of tenants' members, and the tenant's own rows behind the embedded data endpoint. The tenant comes from a
-//! verified token alone, never from the request.
+//! What the bearer of a member's token reaches: its identity, and the tenant's own rows behind the embedded data endpoint. The
+//! tenant comes from a verified token alone, never from the request.
 
 use std::sync::Arc;
 use tenantry_model::ErrorCode;
@@ -17,7 +17,7 @@ use crate::resource::ResourceHandle;
 use tenantry_model::AccessStatus;
 
 impl Control {
-    /// The bearer of a token that Tenantry signed and that has not expired.
+    /// The bearer of a token that Tenantry signed and that has not expired. Its session may have ended.
     pub fn verify_token(&self, bearer: &str) -> Result<TenantSession> {
         self.shared.tokens.verify(bearer, self.now())
     }
@@ -94,7 +94,8 @@ impl Control {
         provider.ok_or_else(|| Error::not_found(kind.as_str()))
     }
 
-    async fn admit(&self, session: &TenantSession, access: Access) -> Result<TenantStatus> {
+    /// The tenant's status, if it allows this access.
+    pub(super) async fn admit(&self, session: &TenantSession, access: Access) -> Result<TenantStatus> {
         let access_status = self.access_status(&session.tenant.to_string()).await?;
         access_status.check(access, session.is_smoke_test())?;
         Ok(access_status.status)
