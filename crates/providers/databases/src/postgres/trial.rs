@@ -21,10 +21,15 @@ use crate::tables::quoted;
 
 /// Objects outside of a schema that the transaction has created or changed.
 const EFFECTS: &str = include_str!("effects.sql");
-/// Tables outside of the schema `$1` whose rows the transaction has changed, with the number of changes, which a rollback to
-/// a savepoint does not reduce.
+/// Tables outside of the schema `$1` that the transaction has written, with the number of changed rows, which a
+/// rollback to a savepoint does not reduce. What has changed no row is found by its lock: a later tenant may have such rows.
 const CHANGED_ROWS: &str = "
-    SELECT format('rows of table %I.%I', schemaname, relname), (n_tup_ins + n_tup_upd + n_tup_del)::text FROM pg_stat_xact_all_tables
+    SELECT DISTINCT format('rows of table %I.%I', nspname, relname), '0' FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+    JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE pid = pg_backend_pid() AND mode = 'RowExclusiveLock' AND relkind IN ('r', 'p')
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND nspname NOT IN ($1, 'pg_catalog', 'pg_toast') AND NOT nspname ^@ 'pg_temp_'
+    UNION ALL SELECT format('rows of table %I.%I', schemaname, relname), (n_tup_ins + n_tup_upd + n_tup_del)::text FROM pg_stat_xact_all_tables
     WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname NOT IN ($1, 'pg_catalog', 'pg_toast') AND NOT schemaname ^@ 'pg_temp_'";
 /// What opens the schema `$1` of one tenant to others, or others to the tenant. Functions that run as the administrator: a
 /// tenant's session chooses the search path and has temporary objects, so that the names in such a function can refer to

@@ -29,6 +29,12 @@ FROM own, LATERAL (SELECT grantee, privilege_type FROM aclexplode(relacl)
                    UNION ALL SELECT grantee, privilege_type FROM pg_attribute, aclexplode(attacl) WHERE attrelid = own.oid) acl
 WHERE is_lookup AND grantee <> relowner AND privilege_type IN ('INSERT', 'UPDATE', 'DELETE')
 UNION ALL
+SELECT format('%s on `%s` is granted to PUBLIC, which no suspension revokes: leave GRANT out, because Tenantry grants what the tenant''s login needs',
+              string_agg(DISTINCT privilege_type, ', ' ORDER BY privilege_type), relname)
+FROM own, LATERAL (SELECT grantee, privilege_type FROM aclexplode(relacl)
+                   UNION ALL SELECT grantee, privilege_type FROM pg_attribute, aclexplode(attacl) WHERE attrelid = own.oid) acl
+WHERE grantee = 0 GROUP BY relname
+UNION ALL
 SELECT format('sequence `%s`: %s lets a tenant change the numbers of others: leave its GRANT to `%s` out', relname, privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END)
 FROM own, aclexplode(relacl) WHERE relkind = 'S' AND grantee <> relowner AND privilege_type <> 'USAGE'
 UNION ALL

@@ -128,7 +128,7 @@ async fn partitions_of_migrations_show_no_other_tenants_rows() {
 
 #[tokio::test]
 async fn files_that_reach_outside_of_their_place_are_rejected() {
-    const OUTSIDE: [(&str, &str); 12] = [
+    const OUTSIDE: [(&str, &str); 13] = [
         ("CREATE TABLE IF NOT EXISTS shared.x (a int);", "table shared.x"),
         ("CREATE FUNCTION shared.f() RETURNS int LANGUAGE sql AS 'SELECT 1';", "function shared.f()"),
         ("CREATE TYPE shared.mood AS ENUM ('a');", "type shared.mood"),
@@ -142,6 +142,8 @@ async fn files_that_reach_outside_of_their_place_are_rejected() {
         ),
         ("SELECT lo_create(0);", "large object"),
         ("INSERT INTO shared.foreign_table VALUES (1);", "rows of table shared.foreign_table"),
+        // It has none of these rows now.
+        ("DELETE FROM shared.foreign_table WHERE a = 7;", "rows of table shared.foreign_table"),
         ("DROP TABLE shared.foreign_table;", "an object that existed before"),
         ("DO $$ BEGIN CREATE ROLE role_of_a_file; END $$;", "a role"),
     ];
@@ -238,6 +240,8 @@ async fn objects_that_bypass_policies_are_rejected() {
         ("CREATE RULE copies AS ON INSERT TO t DO ALSO SELECT * FROM t;", "rule `copies`"),
         ("CREATE FUNCTION f(int) RETURNS boolean LANGUAGE sql LEAKPROOF AS 'SELECT true';", "LEAKPROOF"),
         ("GRANT ALL ON t TO PUBLIC;", "TRUNCATE bypasses the policies"),
+        ("GRANT SELECT ON t TO PUBLIC;", "SELECT on `t` is granted to PUBLIC"),
+        ("GRANT UPDATE (id) ON t TO PUBLIC;", "UPDATE on `t` is granted to PUBLIC"),
         ("CREATE SEQUENCE s; GRANT ALL ON SEQUENCE s TO PUBLIC;", "sequence `s`"),
         ("GRANT REFERENCES (id) ON t TO PUBLIC;", "column `id`"),
     ] {

@@ -33,6 +33,20 @@ const FOUND: &[Found] = &[
         is_refused: true,
     },
     Found {
+        was: "rows of Tenantry's own list were deleted, because there were none when the files were tried",
+        models: &[Model::Pool, Model::Schema],
+        files: &[&["DELETE FROM tenantry.homes"]],
+        later: 1,
+        is_refused: true,
+    },
+    Found {
+        was: "a privilege of PUBLIC on a shared table outlasted a suspension",
+        models: &MODELS,
+        files: &[&["GRANT SELECT ON t TO PUBLIC"]],
+        later: 0,
+        is_refused: true,
+    },
+    Found {
         was: "a tenant's login became the administrator, by a temporary view `t` that calls a function of its own",
         models: &[Model::Schema, Model::Database],
         files: &[&[
