@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tenantry_model::ErrorCode;
 use tenantry_model::id::KeyId;
 use tenantry_model::suspension::Access;
+use tenantry_model::text::line_fault;
 use tenantry_model::{Denied, TenantId, TenantStatus, Timestamp, Write, columns};
 
 use crate::access::idempotency::{Answered, IdempotencyKey, Once, Outcome};
@@ -120,8 +121,8 @@ impl Control {
         if request.expires_at.is_some_and(|at| at <= now) {
             faults.push(FieldError::new("expires_at", "must be in the future"));
         }
-        if request.name.chars().any(char::is_control) || request.name.trim().is_empty() {
-            faults.push(FieldError::new("name", "must not be blank or contain control characters"));
+        if let Some(why) = line_fault(&request.name) {
+            faults.push(FieldError::new("name", why));
         }
         if !faults.is_empty() {
             return Err(Error::invalid(ErrorCode::RequestInvalid, faults));

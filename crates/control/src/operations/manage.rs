@@ -12,6 +12,7 @@ use tenantry_engine::{
 };
 use tenantry_model::Write;
 use tenantry_model::id::{OperationId, SignalId};
+use tenantry_model::text::reason_fault;
 use tenantry_provider::Sealer;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -123,12 +124,9 @@ impl Control {
     ) -> Result<Answered<OperationView>> {
         let run = self.visible_run(caller, Permission::SignalOperations, id).await?;
         if let SignalKind::Skip { reason, .. } | SignalKind::Reject { reason, .. } = &kind
-            && (reason.trim().is_empty()
-                || reason.chars().count() > 500
-                || reason.chars().any(char::is_control))
+            && let Some(why) = reason_fault(reason)
         {
-            let message = "is required: 1 to 500 characters, no control characters";
-            return Err(Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("reason", message)]));
+            return Err(Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("reason", why)]));
         }
         let once = key.map(|key| Once::new(caller, &key, &format!("signal {id}"), &json!(kind)));
         match self.once(once.as_ref(), self.try_signal(caller, &run, kind, once.as_ref())).await? {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use tenantry_model::ErrorCode;
 
 use serde_json::{Value, json};
+use tenantry_model::text::is_readable;
 use tenantry_model::{TenantId, TenantStatus, Write, columns};
 
 use crate::access::{Caller, Permission};
@@ -143,8 +144,8 @@ pub(crate) fn label_fault(name: &str, value: &str) -> Option<FieldError> {
     if name.is_empty() || name.len() > 63 || !name.bytes().all(known) {
         let message = format!("`{}`: a label's name has 1 to 63 of A-Z a-z 0-9 - _ . /", clip(name));
         Some(FieldError::new("labels", message))
-    } else if value.len() > 255 || value.chars().any(char::is_control) {
-        let message = "must have at most 255 bytes and no control characters";
+    } else if value.len() > 255 || !is_readable(value) {
+        let message = "must have at most 255 bytes, and no control or invisible characters";
         Some(FieldError::new(format!("labels.{name}"), message))
     } else {
         None

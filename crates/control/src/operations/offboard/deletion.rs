@@ -11,6 +11,7 @@ use tenantry_engine::{CommitError, Mode, Operation as Row, Policy, Run, Signal, 
 use tenantry_model::id::{OperationId, SignalId};
 use tenantry_model::lifecycle::{Event, next};
 use tenantry_model::suspension::{SuspensionMode, Suspensions};
+use tenantry_model::text::reason_fault;
 use tenantry_model::{Isolation, TenantId, TenantStatus, Timestamp, Write, columns};
 use tenantry_provider::{Kind, Provider as _, Rows as _, Sealer as _};
 use tenantry_store::{Notification, Rejected, WriteBatch, entity, signal_row};
@@ -34,8 +35,6 @@ use tenantry_store::record::{AuditRecord, EventRecord, audit, event};
 pub(super) const TRIES: u32 = 20;
 /// Time after which the operation counts as stuck, its hold not counted.
 const EXPECTED: Duration = Duration::from_secs(3_600);
-/// Longest reason, in characters.
-const MAX_REASON: usize = 500;
 /// Longest hold, in days.
 const MAX_HOLD_DAYS: u32 = 36_500;
 /// Seconds of a day.
@@ -426,10 +425,8 @@ fn supersede(by: OperationId, at: Timestamp) -> Signal {
 }
 
 fn refuse_bad_reason(reason: &str) -> Result<()> {
-    let length = reason.chars().count();
-    if reason.trim().is_empty() || length > MAX_REASON || reason.chars().any(char::is_control) {
-        let message = "is required: 1 to 500 characters, no control characters";
-        return Err(Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("reason", message)]));
+    match reason_fault(reason) {
+        Some(why) => Err(Error::invalid(ErrorCode::RequestInvalid, vec![FieldError::new("reason", why)])),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -12,6 +12,7 @@ use tenantry_model::{FailureClass, Plan, Slug, TenantId, TenantStatus, Timestamp
 use tenantry_provider::{Provider as _, Rows as _, Sealer};
 
 use super::customize;
+use super::look_alike::comparable;
 use super::plan::{Onboarding, Subject, price};
 use super::request::CreateTenant;
 use crate::access::idempotency::{Answered, CREATE_TENANT, IdempotencyKey, Once, Outcome};
@@ -346,7 +347,7 @@ impl Control {
             slug: Some(prepared.slug.to_string()),
             slug_mac: self.mac("slug", prepared.slug.as_str()),
             name: Some(prepared.request.tenant_name.clone()),
-            name_mac: self.mac("name", &folded(&prepared.request.tenant_name)),
+            name_mac: self.mac("name", &comparable(&prepared.request.tenant_name)),
             plan: prepared.plan.name.clone(),
             template: prepared.template.template.clone(),
             template_version: i32::try_from(prepared.template.version).unwrap_or(i32::MAX),
@@ -516,9 +517,9 @@ impl Control {
         }
     }
 
-    /// Returns an error if a tenant has this name, regardless of case and spaces.
+    /// Returns an error if a tenant has this name or one that looks like it.
     async fn refuse_taken_name(&self, name: &str) -> Result<()> {
-        let mac = self.mac("name", &folded(name));
+        let mac = self.mac("name", &comparable(name));
         if !self.shared.store.is_name_taken(&mac).await.map_err(Error::unavailable)? {
             return Ok(());
         }
@@ -552,9 +553,4 @@ impl Control {
         let message = format!("the slug {slug} is taken; available: {free}");
         Ok(Error { errors, ..Error::new(ErrorCode::SlugTaken, message) })
     }
-}
-
-/// Normalizes a name for comparison: lower case, single spaces.
-fn folded(name: &str) -> String {
-    name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }

@@ -3,6 +3,7 @@
 mod activate;
 mod create;
 mod customize;
+mod look_alike;
 mod plan;
 pub mod request;
 mod reserve;
