@@ -13,12 +13,13 @@ mod signing;
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rand::Rng as _;
 use sha2::Sha256;
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
@@ -43,6 +44,8 @@ pub use cipher::{decode as from_base64url, encode as base64url};
 
 /// Maximum number of keys in memory, about 200 bytes each.
 const CACHED_KEYS: u64 = 100_000;
+/// Time for which a loaded key can be used after all keys were evicted; longer than a request holds one.
+const FORMER_FOR: Duration = Duration::from_secs(60);
 /// Number of reading connections.
 const READERS: u32 = 2;
 /// Name of the secret that `mac` uses. It is never rotated, because HMACs of used slugs are kept permanently.
@@ -121,11 +124,40 @@ pub struct Keyring {
     database: Database,
     master: MasterKey,
     pepper: SecretBytes,
-    cache: Cache<TenantId, Arc<SecretBytes>>,
+    cache: RwLock<Cached>,
     /// Tenants that this process has erased. A load that started before the erasure must not put their key into the cache.
     erased: Mutex<HashSet<TenantId>>,
     /// Tenants that this process has written to the journal.
     journalled: Mutex<HashSet<TenantId>>,
+}
+
+/// Keys in memory.
+struct Cached {
+    keys: Cache<TenantId, Arc<SecretBytes>>,
+    /// The keys before they were last evicted, and that time: a caller that has loaded one goes on to use it.
+    former: Option<(Instant, Cache<TenantId, Arc<SecretBytes>>)>,
+}
+
+impl Cached {
+    fn get(&self, tenant: TenantId) -> Option<Arc<SecretBytes>> {
+        let former = || {
+            let (at, keys) = self.former.as_ref()?;
+            (at.elapsed() < FORMER_FOR).then(|| keys.get(&tenant))?
+        };
+        self.keys.get(&tenant).or_else(former)
+    }
+
+    fn invalidate(&self, tenant: TenantId) {
+        self.keys.invalidate(&tenant);
+        if let Some((_, keys)) = &self.former {
+            keys.invalidate(&tenant);
+        }
+    }
+}
+
+/// An empty cache. The newest must stay: a key is loaded just before it is used.
+fn new_cache() -> Cache<TenantId, Arc<SecretBytes>> {
+    Cache::builder().max_capacity(CACHED_KEYS).eviction_policy(EvictionPolicy::lru()).build()
 }
 
 /// Moves a live keyring to another file or server, as the registry is moved. Gives what each table holds. The old one has no
@@ -139,8 +171,7 @@ impl Keyring {
     pub async fn open(url: &str, master: MasterKey) -> Result<Self, KeyringError> {
         let database = Database::open(url, READERS, &SCHEMA, &KEYRING).await?;
         let pepper = Secrets { database: &database, master: &master }.get(PEPPER, || random(32)).await?;
-        // The newest must stay: a key is loaded just before it is used.
-        let cache = Cache::builder().max_capacity(CACHED_KEYS).eviction_policy(EvictionPolicy::lru()).build();
+        let cache = RwLock::new(Cached { keys: new_cache(), former: None });
         let keyring =
             Self { database, master, pepper, cache, erased: Mutex::default(), journalled: Mutex::default() };
         let again = keyring.replay().await?;
@@ -158,7 +189,7 @@ impl Keyring {
         let row = columns! { "tenant_id": tenant, "wrapped": wrapped, "created_at": Timestamp::now() };
         match self.database.commit(WriteBatch::new(vec![Write::insert_unique("tenant_keys", row)])).await {
             Ok(()) => {
-                self.cache.insert(tenant, Arc::new(bytes));
+                self.cache.read().keys.insert(tenant, Arc::new(bytes));
                 Ok(())
             }
             Err(Rejected::Conflict { .. }) => self.load(tenant).await,
@@ -168,7 +199,7 @@ impl Keyring {
 
     /// Takes back the key of a tenant that never came to be: nothing was sealed with it.
     pub async fn forget(&self, tenant: TenantId) -> Result<(), KeyringError> {
-        self.cache.invalidate(&tenant);
+        self.cache.read().invalidate(tenant);
         let key = columns! { "tenant_id": tenant };
         Ok(self.database.commit(WriteBatch::new(vec![Write::delete("tenant_keys", key)])).await?)
     }
@@ -180,7 +211,7 @@ impl Keyring {
 
     /// Brings a tenant's key into memory, where [`Sealer`] finds it.
     pub async fn load(&self, tenant: TenantId) -> Result<(), KeyringError> {
-        if self.cache.get(&tenant).is_some() {
+        if self.cache.read().keys.get(&tenant).is_some() {
             return Ok(());
         }
         let row = self.row(tenant).await?;
@@ -189,8 +220,8 @@ impl Keyring {
 
     /// Brings many keys into memory with one query. Tenants without a key are left out.
     pub async fn load_all(&self, tenants: &[TenantId]) -> Result<(), KeyringError> {
-        let missing =
-            tenants.iter().filter(|tenant| !self.cache.contains_key(*tenant)).map(TenantId::to_string);
+        let keys = self.cache.read().keys.clone();
+        let missing = tenants.iter().filter(|tenant| !keys.contains_key(*tenant)).map(TenantId::to_string);
         let missing: Vec<String> = missing.collect();
         if missing.is_empty() {
             return Ok(());
@@ -215,11 +246,14 @@ impl Keyring {
     }
 
     fn keep(&self, tenant: TenantId, row: tenant_key::Model) -> Result<(), KeyringError> {
-        let wrapped = row.wrapped.ok_or(KeyringError::Destroyed(tenant))?;
+        let Some(wrapped) = row.wrapped else {
+            self.cache.read().invalidate(tenant);
+            return Err(KeyringError::Destroyed(tenant));
+        };
         let key = self.master.unwrap(&row.tenant_id, &wrapped)?;
-        self.cache.insert(tenant, Arc::new(key));
+        self.cache.read().keys.insert(tenant, Arc::new(key));
         if self.erased.lock().contains(&tenant) {
-            self.cache.invalidate(&tenant);
+            self.cache.read().invalidate(tenant);
             return Err(KeyringError::Destroyed(tenant));
         }
         Ok(())
@@ -254,12 +288,15 @@ impl Keyring {
     /// Removes a destroyed key from memory.
     pub fn evict(&self, tenant: TenantId) {
         self.erased.lock().insert(tenant);
-        self.cache.invalidate(&tenant);
+        self.cache.read().invalidate(tenant);
     }
 
-    /// Removes all keys from memory: another process may have destroyed some of them.
+    /// Removes all keys from memory: another process may have destroyed some of them. A key that was loaded just before
+    /// can be used for [`FORMER_FOR`] longer.
     pub fn evict_all(&self) {
-        self.cache.invalidate_all();
+        let mut cache = self.cache.write();
+        let former = std::mem::replace(&mut cache.keys, new_cache());
+        cache.former = Some((Instant::now(), former));
     }
 
     /// Destroys a tenant's key and writes the journal, in one transaction. What the key sealed cannot be read again,
@@ -278,7 +315,7 @@ impl Keyring {
         writes.push(Write::update("erasures", columns! { "tenant_id": tenant }, destroyed));
         self.erased.lock().insert(tenant);
         self.database.commit(WriteBatch::new(writes)).await?;
-        self.cache.invalidate(&tenant);
+        self.cache.read().invalidate(tenant);
         // Until then its wrapped form is in the log.
         self.purge().await.map(drop)
     }
@@ -376,7 +413,7 @@ impl Keyring {
     fn at_hand(&self, tenant: TenantId) -> Result<Arc<SecretBytes>, Failure> {
         let missing =
             || Failure::retryable("key_not_loaded", format!("the key of {tenant} is not in memory"));
-        self.cache.get(&tenant).ok_or_else(missing)
+        self.cache.read().get(tenant).ok_or_else(missing)
     }
 }
 

@@ -56,6 +56,25 @@ fn code<T: std::fmt::Debug>(result: Result<T, tenantry_model::Failure>) -> Strin
 }
 
 on_both_databases! {
+    async fn a_loaded_key_outlives_an_eviction_and_a_destroyed_one_does_not(fixture) {
+        let (tenant, gone, other) = (TenantId::new(), TenantId::new(), fixture.open().await);
+        let keyring = fixture.open().await;
+        keyring.create(tenant).await.unwrap();
+        keyring.create(gone).await.unwrap();
+        let sealed = [tenant, gone].map(|tenant| keyring.seal(tenant, "Zoë").unwrap());
+        // Another process destroys a key, and this one may have missed it.
+        other.destroy(gone, "key_1", "asked for").await.unwrap();
+        keyring.load(tenant).await.unwrap();
+        keyring.evict_all();
+        assert_eq!(keyring.open(tenant, &sealed[0]).unwrap(), "Zoë", "its caller has loaded it");
+        assert!(matches!(keyring.load(gone).await, Err(KeyringError::Destroyed(_))));
+        assert_eq!(code(keyring.open(gone, &sealed[1])), "key_not_loaded");
+        keyring.evict_all();
+        assert_eq!(code(keyring.open(tenant, &sealed[0])), "key_not_loaded", "it was not loaded again");
+        keyring.load(tenant).await.unwrap();
+        assert_eq!(keyring.open(tenant, &sealed[0]).unwrap(), "Zoë");
+    }
+
     async fn keys_survive_a_restart(fixture) {
         let (tenant, other) = (TenantId::new(), TenantId::new());
         let keyring = fixture.open().await;
