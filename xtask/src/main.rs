@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod libtest;
 mod phase;
 mod postgres;
@@ -28,6 +29,9 @@ cargo xtask COMMAND
                                       --filter runs only the tests whose name contains X and no checks;
                                       --postgres runs all tests on release N only; ARGs go to the test binaries
   bench [NAME] [--full]               measure the release build against its limits, e.g. `bench onboard`
+  chaos [--seed N] [--minutes M | --seconds S]
+                                      run two servers, all use cases and faults at once, drawn by the seed, then check
+                                      every invariant; two minutes unless it says otherwise
   tidy [--lower]                      check the rules that no compiler checks; --lower sets each allowance to
                                       the number of findings
 ";
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         "services" => services::run(rest),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "chaos" => chaos::run(rest),
         "tidy" => tidy::run(rest),
         unknown => Err(usage(&format!("there is no command `{unknown}`"))),
     });

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check and every test, and the sum of them. All tests run on one PostgreSQL, and those
+//! `cargo xtask test`: every check and every test, with `--full` chaos, and the sum of them. All tests run on one PostgreSQL, and those
 //! that depend on its release once more on others. A test whose server is missing counts as skipped. Environment of the test processes: `TENANTRY_TEST_POSTGRES` (a URL; unset without a
 //! PostgreSQL), `TENANTRY_TEST_FULL=1` under `--full`, `TENANTRY_SKIP_FILE` (a test that skips itself appends
 //! one line `suite<TAB>reason<TAB>command` in one write), `TENANTRY_REPORT_FILE` (lines to show before the
@@ -10,16 +10,21 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::chaos::Server;
 use crate::libtest::Tally;
 use crate::postgres::{Cluster, Durability};
 use crate::releases::{RELEASES, Release};
 use crate::services::{self, INSTALL, INSTALL_LINT_TOOLS, Postgres};
 use crate::{Error, cargo, phase, systemd, tidy, usage};
 
-const POSTGRES: &str = "TENANTRY_TEST_POSTGRES";
+/// Environment variable with the URL of an administrator of a PostgreSQL server.
+pub const POSTGRES: &str = "TENANTRY_TEST_POSTGRES";
 
 /// Time without output after which a test process counts as hanging, without and with `--full`.
 const OUTPUT_TIMEOUT: [Duration; 2] = [Duration::from_secs(900), Duration::from_secs(4 * 3_600)];
+
+/// Time of the faults of chaos under `--full`, in minutes. Start, rest and checks take some more.
+const CHAOS_MINUTES: u32 = 30;
 
 /// Test binaries that depend on the release of PostgreSQL, by the folder of their package, and a part of their
 /// tests' names.
@@ -82,6 +87,9 @@ pub fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let build = ["build", "--workspace", "--all-targets"];
     if phase::run("build", || phase::succeeds(&mut cargo::command(&build))) {
         test_all(&options, &mut results)?;
+        if options.filter.is_none() && options.full {
+            results.chaos();
+        }
     } else {
         results.fail("build: the workspace does not compile".to_owned());
     }
@@ -207,6 +215,20 @@ impl Results {
             None => self.check("systemd", systemd::check),
             Some(reason) => {
                 self.skip(Skip { suite: "systemd".to_owned(), reason, command: String::new(), times: 1 });
+            }
+        }
+    }
+
+    /// Runs servers under faults, with a drawn seed, which the program prints. Counts as one test.
+    fn chaos(&mut self) {
+        match Server::find() {
+            Ok(server) => {
+                let minutes = ["--minutes".to_owned(), CHAOS_MINUTES.to_string()];
+                self.check("chaos", || server.run(&minutes));
+            }
+            Err(reason) => {
+                let (suite, command) = ("chaos".to_owned(), INSTALL.to_owned());
+                self.skip(Skip { suite, reason, command, times: 1 });
             }
         }
     }

@@ -1,10 +1,11 @@
 //! A TCP proxy in front of a server, which a test can close: it then cuts its connections and refuses new ones, as a server
-//! that does not run does. The port stays reserved.
+//! that does not run does. The port stays reserved. It can also delay what passes.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,7 +21,16 @@ pub struct Gate {
     /// Bound to the same port, and never listens.
     _reserved: TcpSocket,
     open: watch::Sender<bool>,
-    passed: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
+}
+
+/// What passes through a gate.
+#[derive(Default)]
+struct Traffic {
+    /// Number of bytes so far.
+    passed: AtomicU64,
+    /// Milliseconds by which each piece is delayed.
+    delay: AtomicU64,
 }
 
 impl Gate {
@@ -29,10 +39,10 @@ impl Gate {
         let (_, server, _) = parts(server);
         let reserved = bound("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let address = reserved.local_addr().expect("an address");
-        let (open, passed) = (watch::Sender::new(true), Arc::default());
+        let (open, traffic) = (watch::Sender::new(true), Arc::<Traffic>::default());
         let (server, is_open) = (server.to_owned(), open.subscribe());
-        tokio::spawn(serve(listening(address), address, server, is_open, Arc::clone(&passed)));
-        Self { address, _reserved: reserved, open, passed }
+        tokio::spawn(serve(listening(address), address, server, is_open, Arc::clone(&traffic)));
+        Self { address, _reserved: reserved, open, traffic }
     }
 
     /// URL of a database through the gate, from the database's direct URL.
@@ -51,9 +61,14 @@ impl Gate {
         self.open.send_replace(true);
     }
 
+    /// Delays everything that passes by this time, in each direction; none with zero.
+    pub fn slow(&self, delay: Duration) {
+        self.traffic.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
     /// Number of bytes that have passed in both directions.
     pub fn passed(&self) -> u64 {
-        self.passed.load(Ordering::SeqCst)
+        self.traffic.passed.load(Ordering::SeqCst)
     }
 }
 
@@ -82,29 +97,29 @@ async fn serve(
     address: SocketAddr,
     server: String,
     mut open: watch::Receiver<bool>,
-    passed: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
 ) {
     let mut next = Some(listener);
     while let Some(listener) = next.take() {
         tokio::select! {
             biased;
             () = closed(open.clone()) => {}
-            () = accept(&listener, &server, &open, &passed) => {}
+            () = accept(&listener, &server, &open, &traffic) => {}
         }
         drop(listener);
         next = open.wait_for(|open| *open).await.ok().map(|_| listening(address));
     }
 }
 
-async fn accept(listener: &TcpListener, server: &str, open: &watch::Receiver<bool>, passed: &Arc<AtomicU64>) {
+async fn accept(listener: &TcpListener, server: &str, open: &watch::Receiver<bool>, traffic: &Arc<Traffic>) {
     while let Ok((client, _)) = listener.accept().await {
-        let (server, open, passed) = (server.to_owned(), open.clone(), passed.clone());
+        let (server, open, traffic) = (server.to_owned(), open.clone(), traffic.clone());
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 () = closed(open) => {}
                 // Errors of either side end the connection.
-                _ = forward(client, &server, &passed) => {}
+                _ = forward(client, &server, &traffic) => {}
             }
         });
     }
@@ -115,24 +130,28 @@ async fn closed(mut open: watch::Receiver<bool>) {
     let _ = open.wait_for(|open| !*open).await;
 }
 
-async fn forward(client: TcpStream, server: &str, passed: &AtomicU64) -> io::Result<()> {
+async fn forward(client: TcpStream, server: &str, traffic: &Traffic) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     // As without the gate: a message is sent at once.
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    tokio::try_join!(copy(from_client, to_server, passed), copy(from_server, to_client, passed))?;
+    tokio::try_join!(copy(from_client, to_server, traffic), copy(from_server, to_client, traffic))?;
     Ok(())
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, passed: &AtomicU64) -> io::Result<()> {
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, traffic: &Traffic) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
         if read == 0 {
             return to.shutdown().await;
         }
-        passed.fetch_add(read as u64, Ordering::SeqCst);
+        traffic.passed.fetch_add(read as u64, Ordering::SeqCst);
+        match traffic.delay.load(Ordering::SeqCst) {
+            0 => {}
+            delay => tokio::time::sleep(Duration::from_millis(delay)).await,
+        }
         to.write_all(&buffer[..read]).await?;
     }
 }

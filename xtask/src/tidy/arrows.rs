@@ -26,7 +26,7 @@ const GUARD: &str = "tenantry-guard";
 
 const NO_SQL: &[&str] = &["sqlx*", "sea-orm*", "rusqlite", "tokio-postgres"];
 
-const ARROWS: [Arrow; 16] = [
+const ARROWS: [Arrow; 17] = [
     Arrow { folder: "crates/model", may_use: Some(&[]), refused: &[] },
     Arrow { folder: "crates/engine", may_use: Some(&[MODEL]), refused: NO_SQL },
     Arrow { folder: "crates/provider", may_use: Some(&[MODEL]), refused: NO_SQL },
@@ -71,6 +71,7 @@ const ARROWS: [Arrow; 16] = [
     },
     Arrow { folder: "crates/testkit", may_use: None, refused: &[] },
     Arrow { folder: "crates/bench", may_use: None, refused: &[] },
+    Arrow { folder: "crates/chaos", may_use: None, refused: &[] },
     Arrow { folder: "examples/*", may_use: None, refused: &[] },
     Arrow { folder: "xtask", may_use: Some(&[]), refused: &["*"] },
 ];
