@@ -94,7 +94,7 @@ impl<'a> Table<'a> {
         name: &'a str,
         columns: impl IntoIterator<Item = &'b str>,
     ) -> Self {
-        Self::at(sink, tally, name, encode_name(name), columns)
+        Self::at(sink, tally, name, path(name), columns)
     }
 
     /// The same in files whose paths begin with `path`, which no table's encoded name may equal.
@@ -165,10 +165,31 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The name of the table whose file has this path.
+/// The name of the table whose file has this path, as `schema.table` if the path names a schema.
 pub fn table_of(path: &str) -> Result<String, Failure> {
     let name = path.strip_suffix(".csv").and_then(|path| path.rsplit_once('.')).map(|(name, _)| name);
-    name.and_then(decode_name).ok_or_else(|| bad_archive(format!("`{path}` is not the file of a table")))
+    name.and_then(decode_name).ok_or_else(|| not_of_table(path))
+}
+
+fn not_of_table(path: &str) -> Failure {
+    bad_archive(format!("`{path}` is not the file of a table"))
+}
+
+/// The schema of the table whose file has this path, if the path names one.
+pub fn schema_of(path: &str) -> Result<Option<String>, Failure> {
+    let mut parts = path.split('.').rev().skip(2);
+    let (_, schema) = (parts.next(), parts.next());
+    schema.map(|schema| decode_name(schema).ok_or_else(|| not_of_table(path))).transpose()
+}
+
+/// The path of a table's files, before their numbers.
+pub fn path(name: &str) -> String {
+    encode_name(name)
+}
+
+/// The same for a table in this schema. No name of a table alone has such a path.
+pub fn path_in(schema: &str, name: &str) -> String {
+    format!("{}.{}", encode_name(schema), encode_name(name))
 }
 
 /// Encodes a table's name as part of a path. Distinct names have distinct paths, even on file systems that
@@ -311,7 +332,10 @@ mod tests {
         for name in ["tasks", "Tasks", "a b", "../x", "ü", "a.b", "%"] {
             let path = format!("{}.000001.csv", encode_name(name));
             assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._%".contains(&b)), "{path}");
-            assert_eq!(table_of(&path).unwrap(), name);
+            assert_eq!((table_of(&path).unwrap(), schema_of(&path).unwrap()), (name.to_owned(), None));
+            let path = format!("{}.000001.csv", path_in("My.Schema", name));
+            let expected = (format!("My.Schema.{name}"), Some("My.Schema".to_owned()));
+            assert_eq!((table_of(&path).unwrap(), schema_of(&path).unwrap()), expected);
         }
         for bad in ["tasks", "tasks.csv", "tasks.000001.txt", "%zz.000001.csv", "%f.1.csv", "%ff.1.csv"] {
             assert_eq!(table_of(bad).unwrap_err().code, "bad_archive", "{bad}");

@@ -18,7 +18,8 @@ const MAX_FAULTS: usize = 50;
 /// The tenants' tables in one schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
-    /// By name, without Tenantry's own tables, with lookup tables.
+    /// By name, without Tenantry's own tables, with lookup tables. The name of a table in another schema than the tenant's
+    /// main one is `schema.table`.
     pub tables: BTreeMap<String, Table>,
     /// The same names, ordered so that a table comes before the tables that its rows refer to. Tables that refer to each
     /// other in a cycle are one group. Lookup tables, which have no tenant's rows, are not among them.
@@ -36,6 +37,8 @@ pub struct Catalogue {
 pub struct Table {
     /// In the order of the table's definition, without a `tenant_id` that Tenantry fills.
     pub columns: Vec<Column>,
+    /// Its schema and name, if it is in another schema than the tenant's main one.
+    pub elsewhere: Option<[String; 2]>,
     /// The type of a `tenant_id` that Tenantry fills with the tenant's id; none if the table has no such column.
     pub owner: Option<OwnerType>,
     /// Whether the table's rows are in its partitions.

@@ -71,6 +71,7 @@ pub async fn inspect(
         Isolation::Schema => faults = hidden(connection, schema).await?,
         Isolation::Database => {
             faults = outside(connection, schema).await?;
+            faults.extend(indistinct(connection, schema).await?);
             faults.extend(hidden(connection, schema).await?);
         }
     }
@@ -89,22 +90,24 @@ pub async fn holds(connection: &mut Session, schema: &str, tenant: TenantId) -> 
     connection.one(&format!("SELECT {}", any.join(" OR ")), &[]).await.map_err(failure)
 }
 
-/// The tables of a schema, without partitions and without the table of applied migrations.
+/// The tables of a schema and of those beside it, without partitions and without the table of applied migrations.
 pub async fn tables(connection: &mut Session, schema: &str) -> Result<BTreeMap<String, Table>, Failure> {
     let rows = connection.rows(
-        concat!("SELECT relname::text, relkind = 'p' AS partitioned, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull,
+        concat!("SELECT ", name_of!(class "pg_class"), " AS key, nullif(nspname, $1)::text AS schema, relname::text, relkind = 'p' AS partitioned, attname::text, format_type(atttypid, atttypmod) AS kind, attnotnull,
                 attgenerated <> '' AS computed, attgenerated <> '' OR attidentity = 'a' AS made,
                 EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = $3) AS lookup
-         FROM pg_class LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-         WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> $2
-         ORDER BY relname, attnum"),
+         FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+         LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+         WHERE ", in_schemas!(class "pg_class"), " AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> $2
+         ORDER BY pg_class.oid, attnum"),
         &[&schema, &super::migrate::TABLE, &LOOKUP_POLICY],
     )
     .await
     .map_err(failure)?;
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
     for row in rows {
-        let table = tables.entry(row.get("relname")).or_default();
+        let table = tables.entry(row.get("key")).or_default();
+        table.elsewhere = row.get::<_, Option<String>>("schema").map(|schema| [schema, row.get("relname")]);
         (table.is_partitioned, table.is_lookup) = (row.get("partitioned"), row.get("lookup"));
         let Some(name) = row.get::<_, Option<String>>("attname") else { continue };
         let kind: String = row.get("kind");
@@ -146,7 +149,7 @@ async fn keys(connection: &mut Session, schema: &str) -> Result<Vec<String>, Fai
                 count(*) FILTER (WHERE (indisunique OR indisexclusion) AND attname IS DISTINCT FROM $2) AS strangers
          FROM pg_class LEFT JOIN pg_index ON indrelid = pg_class.oid
          LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum = indkey[0] AND attnum > 0
-         WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
+         WHERE ", in_schemas!(class "pg_class"), " AND relkind IN ('r', 'p') AND relname <> $3
            AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = coalesce(pg_partition_root(pg_class.oid), pg_class.oid) AND polname = $4)
          GROUP BY 1 ORDER BY 1"),
         &[&schema, &OWNER, &super::migrate::TABLE, &LOOKUP_POLICY],
@@ -178,7 +181,7 @@ async fn heirs(connection: &mut Session, schema: &str) -> Result<Vec<String>, Fa
                  FROM pg_class JOIN pg_policy ON polrelid = pg_class.oid AND polname = $2
                  JOIN pg_inherits ON inhparent = pg_class.oid JOIN pg_class child ON child.oid = inhrelid AND NOT child.relispartition
                  WHERE ",
-                in_schema!(class "pg_class"),
+                in_schemas!(class "pg_class"),
                 " ORDER BY 1"
             ),
             &[&schema, &LOOKUP_POLICY],
@@ -216,7 +219,11 @@ async fn references(connection: &mut Session, schema: &str) -> Result<Vec<Refere
     let rows = connection
         .rows(
             concat!(
-                "SELECT child.relname::text AS child, parent.relname::text AS parent,
+                "SELECT ",
+                name_of!(class "child"),
+                " AS child, ",
+                name_of!(class "parent"),
+                " AS parent,
                 EXISTS (SELECT 1 FROM unnest(conkey, confkey) AS pair(here, there)
                         JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = here
                         JOIN pg_attribute b ON b.attrelid = confrelid AND b.attnum = there
@@ -224,7 +231,7 @@ async fn references(connection: &mut Session, schema: &str) -> Result<Vec<Refere
          FROM pg_constraint JOIN pg_class child ON child.oid = coalesce(pg_partition_root(conrelid), conrelid)
          JOIN pg_class parent ON parent.oid = coalesce(pg_partition_root(confrelid), confrelid)
          WHERE contype = 'f' AND conparentid = 0 AND ",
-                in_schema!(class "child")
+                in_schemas!(class "child")
             ),
             &[&schema, &OWNER],
         )
@@ -238,17 +245,41 @@ async fn references(connection: &mut Session, schema: &str) -> Result<Vec<Refere
     Ok(rows.iter().map(one).collect())
 }
 
-/// Tables of a tenant's own database that are in another schema than the tables that are exported.
+/// Tables of a tenant's own database that are in a schema of another role, which has none of the tenant's tables.
 async fn outside(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
     connection
         .all(
-            "SELECT format('table `%s.%s` is outside the schema `%s`, which is all that an export contains: create it without a schema prefix',
-                           nspname, relname, $1)
-             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-             WHERE relkind IN ('r', 'p') AND NOT relispartition AND nspname NOT IN ($1, 'information_schema') AND NOT nspname ^@ 'pg_'
+            concat!(
+                "SELECT format('table `%s.%s` is in a schema that is not the administrator''s, so copies of the tenant would not have it: '
+                           'run ALTER SCHEMA %I OWNER TO %I, or move the table to another database', nspname, relname, nspname, pg_get_userbyid(datdba))
+             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_database ON datname = current_database()
+             WHERE relkind IN ('r', 'p') AND NOT relispartition AND n.oid NOT IN (",
+                own_schemas!(),
+                ") AND nspname NOT IN ('information_schema', 'extensions') AND NOT nspname ^@ 'pg_'
                AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
-             ORDER BY 1",
+             ORDER BY 1"
+            ),
             &[&schema],
+        )
+        .await
+        .map_err(failure)
+}
+
+/// Tables of several schemas that copies of the tenant could not tell from each other, or from Tenantry's own.
+async fn indistinct(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
+    connection
+        .all(
+            concat!(
+                "SELECT CASE count(*) WHEN 1 THEN format('table `%s`: `_migrations` is the name of Tenantry''s own table: give it another name', name)
+                             ELSE format('tables of two schemas are both named `%s`, which has a dot: rename one of them', name) END
+                 FROM (SELECT ",
+                name_of!(class "c"),
+                ", relname <> $2 OR relnamespace = to_regnamespace($1) FROM pg_class c WHERE ",
+                in_schemas!(class "c"),
+                " AND relkind IN ('r', 'p') AND NOT relispartition) named (name, is_plain)
+                 GROUP BY name HAVING count(*) > 1 OR NOT bool_and(is_plain) ORDER BY 1"
+            ),
+            &[&schema, &super::migrate::TABLE],
         )
         .await
         .map_err(failure)
@@ -261,9 +292,11 @@ async fn hidden(connection: &mut Session, schema: &str) -> Result<Vec<String>, F
         .all(
             concat!(
                 "SELECT format('table `%s` forces row level security on its owner, so copies of the tenant would miss rows: remove FORCE ROW LEVEL SECURITY, or run ALTER ROLE %I BYPASSRLS',
-                        relname, current_user)
+                        ",
+                name_of!(class "pg_class"),
+                ", current_user)
                  FROM pg_class WHERE ",
-                in_schema!(class "pg_class"),
+                in_schemas!(class "pg_class"),
                 " AND relkind IN ('r', 'p') AND relrowsecurity AND row_security_active(pg_class.oid) ORDER BY 1"
             ),
             &[&schema],

@@ -1,6 +1,6 @@
--- What the current transaction has created, changed or dropped outside of the schema $1, one row for each object. If $2,
--- the database belongs to the schema's tenant: what stands in no schema is not outside, except large objects, roles and
--- extensions.
+-- What the current transaction has created, changed or dropped outside of the main schema $1 and of the tenant's others, for
+-- all of which a placeholder stands, one row for each object. If $2, the database belongs to the schema's tenant: what stands in no
+-- schema is not outside, except large objects, roles and extensions.
 --
 -- A row of a system catalogue is the transaction's own if its xmin is one of its own transaction ids: not before the
 -- transaction's first id, and either newer than the snapshot or still in progress (other transactions' visible rows
@@ -48,7 +48,7 @@ WITH bounds AS (
 ), own AS (
     SELECT DISTINCT class, object FROM objects, bounds,
            LATERAL (SELECT (mine & ~4294967295) | created::text::bigint AS id) whole
-    WHERE place IS DISTINCT FROM to_regnamespace($1)
+    WHERE (place IS NULL OR place NOT IN (OWN_SCHEMAS))
       AND NOT ($2 AND place IS NULL AND class NOT IN ('pg_database'::regclass, 'pg_tablespace'::regclass,
                                                        'pg_authid'::regclass, 'pg_largeobject'::regclass,
                                                        'pg_extension'::regclass))

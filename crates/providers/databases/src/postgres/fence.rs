@@ -15,7 +15,7 @@ use crate::tables::literal;
 use tenantry_provider::fence::Order;
 use tenantry_provider::verbs::Ownership;
 
-/// Schema of the tables in a tenant's own database.
+/// Main schema of a tenant's own database.
 const PUBLIC: &str = "public";
 
 /// Whether this mode forbids logins.

@@ -63,7 +63,7 @@ const RELATIONS_AT_ONCE: i64 = 500;
 /// Tables that are dropped at once when a schema has more relations than that.
 const TABLES_AT_ONCE: i64 = 100;
 
-/// Compares a login role's privileges in a schema with those that it should have: one sentence per
+/// Compares a login role's privileges in a schema and those beside it with those that it should have: one sentence per
 /// difference, at most 20. The role must exist.
 pub async fn privilege_differences(
     connection: &mut Session,
@@ -72,22 +72,23 @@ pub async fn privilege_differences(
     mode: Option<SuspensionMode>,
 ) -> Result<Vec<String>, Failure> {
     connection.all(
-        concat!("WITH own AS (SELECT oid, relname, relkind,
+        concat!("WITH own AS (SELECT oid, ", name_of!(class "pg_class"), " AS relname, relkind,
                              $1 = 'tenantry_pool' AND EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = $5) AS is_lookup
                       FROM pg_class
-                      WHERE ", in_schema!(class "pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
+                      WHERE ", in_schemas!(class "pg_class"), " AND relkind IN ('r', 'p', 'S') AND relname <> $4
                         AND NOT EXISTS (SELECT FROM pg_policy JOIN pg_depend ON refobjid = polrelid AND refclassid = 'pg_class'::regclass
                                         WHERE $1 = 'tenantry_pool' AND polname = $5 AND classid = 'pg_class'::regclass AND objid = pg_class.oid)
                         -- Partitions of shared tables have no privileges.
                         AND NOT (relispartition AND $1 = 'tenantry_pool')
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'i'
                                         AND refobjid = to_regclass(format('%I.%I', $1, $4)))),
-         routines AS (SELECT oid, proname, proowner, proacl FROM pg_proc
-                      WHERE ", in_schema!(proc "pg_proc"), "
+         routines AS (SELECT oid, ", name_of!(proc "pg_proc"), " AS proname, proowner, proacl FROM pg_proc
+                      WHERE ", in_schemas!(proc "pg_proc"), "
                         -- Those of an extension, and those that come with a range type.
                         AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype IN ('e', 'i')))
          SELECT format('its login role may not connect to the database') WHERE NOT has_database_privilege($2, current_database(), 'CONNECT')
-         UNION ALL SELECT 'its login role may not use the schema' FROM pg_namespace WHERE nspname = $1 AND NOT has_schema_privilege($2, oid, 'USAGE')
+         UNION ALL SELECT concat('its login role may not use the schema', ' `' || nullif(nspname, $1)::text || '`') FROM pg_namespace
+                   WHERE oid IN (", own_schemas!(), ") AND NOT has_schema_privilege($2, oid, 'USAGE')
          UNION ALL SELECT format('its login role has lost %s on table `%s`', string_agg(word, ', ' ORDER BY word), relname)
                    FROM own, unnest(CASE WHEN $3 OR is_lookup THEN ARRAY['SELECT'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) word
                    WHERE relkind <> 'S' AND NOT has_table_privilege($2, own.oid, word) GROUP BY relname
@@ -119,7 +120,7 @@ pub async fn drop_tables_in_batches(
     loop {
         let (count, first): (i64, Option<String>) = connection
             .pairs(
-                concat!("WITH own AS (SELECT relname, relkind, relispartition FROM pg_class WHERE ", in_schema!(class "pg_class"), "),
+                concat!("WITH own AS (SELECT relname, relkind, relispartition FROM pg_class WHERE ", in_schemas!(class "pg_class"), "),
                  first AS (SELECT relname FROM own WHERE relkind = 'r' ORDER BY relispartition DESC, relname LIMIT $3)
                  SELECT (SELECT count(*) FROM own), (SELECT string_agg(format('%I.%I', $1, relname), ', ') FROM first)
                  WHERE (SELECT count(*) FROM own) > $2"),

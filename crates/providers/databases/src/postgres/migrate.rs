@@ -22,16 +22,20 @@ pub const POSITIONS: &str = "_migrations_position_seq";
 /// temporary objects that it leaves in the session, which goes on with the next file or tenant. In a transaction of several
 /// files, the constraints are deferred again for the next one; ALL would also hold for those that it creates. `RESET ALL`
 /// undoes settings besides.
-pub const END_FILE: &str = "RESET SESSION AUTHORIZATION; RESET ROLE;
+pub const END_FILE: &str = concat!(
+    "RESET SESSION AUTHORIZATION; RESET ROLE;
     DO $$ DECLARE checked text; deferred text; BEGIN
         SELECT string_agg(name, ', '), string_agg(name, ', ') FILTER (WHERE all_deferred) INTO checked, deferred
         FROM (SELECT format('%I.%I', nspname, conname) AS name, bool_and(condeferred) AS all_deferred
               FROM pg_catalog.pg_constraint JOIN pg_catalog.pg_namespace n ON n.oid = connamespace
-              WHERE nspname = current_schema() GROUP BY 1 HAVING bool_or(condeferrable)) named;
+              WHERE n.oid IN (",
+    own_schemas!("current_schema()"),
+    ") GROUP BY 1 HAVING bool_or(condeferrable)) named;
         IF checked IS NOT NULL THEN EXECUTE concat('SET CONSTRAINTS ', checked, ' IMMEDIATE'); END IF;
         IF deferred IS NOT NULL THEN EXECUTE concat('SET CONSTRAINTS ', deferred, ' DEFERRED'); END IF;
     END $$;
-    CLOSE ALL; DISCARD TEMP";
+    CLOSE ALL; DISCARD TEMP"
+);
 
 /// A schema to migrate.
 #[derive(Clone, Copy)]
@@ -174,10 +178,16 @@ pub fn baseline(schema: &str, extensions: &Extensions, migrations: &[Migration])
     Some(sql)
 }
 
+/// Version of what Tenantry itself adds to the files: how it runs them, its own table, privileges, and what it rejects. Raise
+/// it with a change after which the same files make another schema, or may be rejected: template databases and warm
+/// schemas and databases of earlier versions are not used then.
+const RULES: u32 = 1;
+
 /// Short hash of what these files make of an empty schema. It includes the administrator, who owns the
 /// tables.
 pub fn recipe(administrator: &str, migrations: &[Migration]) -> String {
-    let mut hash = Sha256::new_with_prefix(administrator);
+    let mut hash = Sha256::new_with_prefix(RULES.to_be_bytes());
+    hash.update(administrator);
     for migration in migrations {
         hash.update([0]);
         hash.update(migration.key());
@@ -234,14 +244,18 @@ pub async fn pending<'a>(
     migrations::pending(migrations, &before)
 }
 
-/// The schema's indexes that are not valid, by qualified name. An index of a partitioned table is valid once every
+/// The indexes of a schema and of those beside it that are not valid, by qualified name. An index of a partitioned table is valid once every
 /// partition has it.
 async fn invalid_indexes(connection: &mut Session, schema: &str) -> Result<Vec<String>, Failure> {
     connection
         .all(
-            "SELECT format('%I.%I', nspname, relname) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-             JOIN pg_namespace ON pg_namespace.oid = relnamespace
-             WHERE nspname = $1 AND relkind = 'i' AND NOT indisvalid ORDER BY 1",
+            concat!(
+                "SELECT format('%I.%I', nspname, relname) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+             JOIN pg_namespace n ON n.oid = relnamespace
+             WHERE n.oid IN (",
+                own_schemas!(),
+                ") AND relkind = 'i' AND NOT indisvalid ORDER BY 1"
+            ),
             &[&schema],
         )
         .await

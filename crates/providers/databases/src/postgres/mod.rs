@@ -2,16 +2,36 @@
 //! access to one tenant's rows. Each provider decides whether a tenant is a set of rows, a schema or a
 //! database.
 
-/// SQL condition that an object of `pg_class` or `pg_proc`, under this alias, is in the schema `$1`. It goes
-/// through the dependencies on the schema, because neither catalogue has an index by schema and both are long
-/// on a server with many of them. Dependencies alone are not enough: a tenant's temporary function whose
-/// default names another schema depends on that schema without being in it. Objects of extensions are left out.
-macro_rules! in_schema {
+/// SQL of the schemas that hold a tenant's objects. That is the schema of this name; and beside `public`, which is the main
+/// schema of a database of the tenant's own, all others of the database's owner, except those of PostgreSQL and of extensions.
+macro_rules! own_schemas {
+    () => {
+        own_schemas!("$1")
+    };
+    ($main:literal) => {
+        concat!(
+            "SELECT oid FROM pg_namespace WHERE nspname = ",
+            $main,
+            " UNION ALL SELECT oid FROM pg_namespace other
+              WHERE ",
+            $main,
+            " = 'public' AND nspname NOT IN ('public', 'information_schema', 'extensions') AND NOT nspname ^@ 'pg_'
+                AND nspowner = (SELECT datdba FROM pg_database WHERE datname = current_database())
+                AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_namespace'::regclass AND objid = other.oid AND deptype = 'e')"
+        )
+    };
+}
+
+/// SQL condition that an object of `pg_class` or `pg_proc`, under this alias, is in one of the schemas of the main schema
+/// `$1`. It goes through the dependencies on the schemas, because neither catalogue has an index by schema and both are
+/// long on a server with many of them. Dependencies alone are not enough: a tenant's temporary function whose default
+/// names another schema depends on that schema without being in it. Objects of extensions are left out.
+macro_rules! in_schemas {
     (class $alias:literal) => {
-        in_schema!("pg_class", $alias, "relnamespace")
+        in_schemas!("pg_class", $alias, "relnamespace")
     };
     (proc $alias:literal) => {
-        in_schema!("pg_proc", $alias, "pronamespace")
+        in_schemas!("pg_proc", $alias, "pronamespace")
     };
     ($catalogue:literal, $alias:literal, $namespace:literal) => {
         concat!(
@@ -25,12 +45,42 @@ macro_rules! in_schema {
                  WHERE refclassid = 'pg_namespace'::regclass AND classid = '",
             $catalogue,
             "'::regclass
-                   AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = $1))
+                   AND refobjid = ANY (ARRAY(",
+            own_schemas!(),
+            ")))
               AND NOT EXISTS (SELECT FROM pg_depend WHERE deptype = 'e' AND classid = '",
             $catalogue,
             "'::regclass AND objid = ",
             $alias,
             ".oid))"
+        )
+    };
+}
+
+/// SQL of the name of an object of `pg_class` or `pg_proc`, under this alias: with its schema before it, unless that is the
+/// main schema `$1`.
+macro_rules! name_of {
+    (class $alias:literal) => {
+        name_of!($alias, "relname", "relnamespace")
+    };
+    (proc $alias:literal) => {
+        name_of!($alias, "proname", "pronamespace")
+    };
+    ($alias:literal, $name:literal, $namespace:literal) => {
+        concat!(
+            "(SELECT CASE WHEN nspname = $1 THEN ",
+            $alias,
+            ".",
+            $name,
+            "::text ELSE concat(nspname, '.', ",
+            $alias,
+            ".",
+            $name,
+            ") END FROM pg_namespace place WHERE place.oid = ",
+            $alias,
+            ".",
+            $namespace,
+            ")"
         )
     };
 }

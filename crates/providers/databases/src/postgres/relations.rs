@@ -29,16 +29,18 @@ pub struct Relations {
 }
 
 impl Relations {
-    /// Reads the partitions of a schema's tables.
+    /// Reads the partitions of the tables of a schema and of those beside it.
     pub async fn read(connection: &mut Session, schema: &str) -> Result<Self, Failure> {
         let found: Vec<(String, String)> = connection
             .pairs(
                 concat!(
-                    "SELECT root.relname::text, format('%I.%I', nspname, leaf.relname) FROM pg_class root
+                    "SELECT ",
+                    name_of!(class "root"),
+                    ", format('%I.%I', nspname, leaf.relname) FROM pg_class root
                  CROSS JOIN pg_partition_tree(root.oid) JOIN pg_class leaf ON leaf.oid = relid
                  JOIN pg_namespace n ON n.oid = leaf.relnamespace
                  WHERE ",
-                    in_schema!(class "root"),
+                    in_schemas!(class "root"),
                     " AND root.relkind = 'p' AND NOT root.relispartition AND leaf.relkind <> 'p'
                  ORDER BY 1, 2"
                 ),
@@ -66,5 +68,21 @@ impl Relations {
 /// A table of a tenant in FROM, without the rows of tables that inherit from it.
 pub fn relation(schema: &str, name: &str, table: &Table) -> String {
     let only = if table.is_partitioned { "" } else { "ONLY " };
-    format!("{only}{}.{}", quoted(schema), quoted(name))
+    format!("{only}{}", qualified(schema, name, table))
+}
+
+/// The name of a table with its schema; `schema` is the main one, in which most tables are.
+pub fn qualified(schema: &str, name: &str, table: &Table) -> String {
+    match &table.elsewhere {
+        Some(place) => place.each_ref().map(|part| quoted(part)).join("."),
+        None => format!("{}.{}", quoted(schema), quoted(name)),
+    }
+}
+
+/// The name of a table for sessions whose search path begins with the main schema.
+pub fn unqualified(name: &str, table: &Table) -> String {
+    match &table.elsewhere {
+        Some(place) => place.each_ref().map(|part| quoted(part)).join("."),
+        None => quoted(name),
+    }
 }

@@ -8,7 +8,7 @@ use super::migrate;
 use super::name::Name;
 use crate::tables::{literal, quoted};
 
-/// Finds the tables, sequences and routines in the schema `home`, without the table of applied migrations and
+/// Finds the tables, sequences and routines in the schema `home`, one of the tenant's, without the table of applied migrations and
 /// its sequence, and without objects of extensions. Names are qualified, so that they mean the same under any
 /// search path; routines have their argument types. Most schemas have no routine, and planning that query takes
 /// as long as finding all tables, so existence is checked first.
@@ -73,18 +73,22 @@ pub fn rights(schema: &str, role: &Name, mode: Option<SuspensionMode>) -> String
 
 /// The statement that applies these privileges to the objects that exist; `condition` selects among the tables.
 fn apply(schema: &str, roles: &str, statements: &Statements, condition: &str) -> String {
-    let (quoted, own, positions) = (quoted(schema), migrate::table(schema), migrate::positions(schema));
+    let (home, own, positions) = (literal(schema), migrate::table(schema), migrate::positions(schema));
     let evidence = [migrate::TABLE, migrate::POSITIONS].map(literal).join(", ");
     let mut body = FIND_OBJECTS.replace("EVIDENCE", &evidence).replace("PARTITIONS", condition);
     for (found, statement) in ["tables", "sequences", "routines"].into_iter().zip(statements) {
         let [statement, to] = [statement, roles].map(literal);
         body.push_str(&format!("IF {found} <> '' THEN EXECUTE format({statement}, {found}, {to}); END IF;"));
     }
-    let home = literal(&quoted);
     let found = "tables text; sequences text; routines text;";
-    let body = literal(&format!("DECLARE home oid := {home}::regnamespace; {found} BEGIN {body} END"));
+    let (schemas, to) = (own_schemas!().replace("$1", &home), literal(roles));
+    let body = literal(&format!(
+        "DECLARE home oid; {found} BEGIN FOR home IN {schemas} LOOP
+             EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', home::regnamespace, {to}); routines := NULL; {body}
+         END LOOP; END"
+    ));
     format!(
-        "GRANT USAGE ON SCHEMA {quoted} TO {roles}; DO {body};
+        "DO {body};
          REVOKE ALL ON {own} FROM {roles}; REVOKE ALL ON SEQUENCE {positions} FROM {roles};"
     )
 }

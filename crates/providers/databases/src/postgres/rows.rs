@@ -10,7 +10,7 @@ use tenantry_postgres::{Pooled, Session, Transaction};
 
 use super::catalogue;
 use super::failure::failure;
-use super::relations::{Relation, Relations, relation};
+use super::relations::{Relation, Relations, relation, unqualified};
 use super::server::run;
 use crate::tables::{
     Catalogue, Column, OWNER, Table, check_limit, check_writable, in_parentheses, quoted, sample_in_use,
@@ -121,7 +121,7 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
             own.into_iter().chain(given).map(|(column, value)| (quoted(column), value)).unzip();
         let owner = owner_value(table, self.tenant);
         let (columns, values, json, table) =
-            (in_parentheses(&columns), values.join(", "), as_json(table), quoted(name));
+            (in_parentheses(&columns), values.join(", "), as_json(table), unqualified(name, table));
         let sql = format!(
             "INSERT INTO {table} AS own {columns} SELECT {values} FROM jsonb_populate_record(NULL::{table}, $2) RETURNING {json}"
         );
@@ -143,7 +143,7 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
         let sql = format!(
             "SELECT own.id::text, {} FROM {} own WHERE {} AND ($2::text IS NULL OR id > {}) ORDER BY own.id LIMIT $3",
             as_json(table),
-            quoted(name),
+            unqualified(name, table),
             is_own(&catalogue, table),
             id(table, 2),
         );
@@ -164,7 +164,7 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
         let sql = format!(
             "SELECT {} FROM {} own WHERE {} AND id = {}",
             as_json(table),
-            quoted(name),
+            unqualified(name, table),
             is_own(&catalogue, table),
             id(table, 2)
         );
@@ -179,7 +179,7 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
         let (name, table) = catalogue.addressable(name)?;
         check_writable(name, table)?;
         let own = is_own(&catalogue, table);
-        let sql = format!("DELETE FROM {} WHERE {own} AND id = {}", quoted(name), id(table, 2));
+        let sql = format!("DELETE FROM {} WHERE {own} AND id = {}", unqualified(name, table), id(table, 2));
         let owner = owner_value(table, self.tenant);
         let done = transaction.execute(&sql, &[&owner, &id_text]).await.map_err(failure)?;
         transaction.commit().await.map_err(failure)?;
@@ -197,7 +197,8 @@ impl<H: LocateRows> TenantRows for PostgresRows<H> {
                 continue;
             }
             let own = is_own(&catalogue, table);
-            let sql = format!("DELETE FROM {} WHERE {own} AND sample::text IN ('true', '1')", quoted(name));
+            let from = unqualified(name, table);
+            let sql = format!("DELETE FROM {from} WHERE {own} AND sample::text IN ('true', '1')");
             let done = transaction.execute(&sql, &[&owner_value(table, self.tenant)]).await;
             counts.insert(name.clone(), done.map_err(|error| sample_in_use(failure(error)))?.into());
         }

@@ -42,6 +42,8 @@ pub async fn seed(transaction: &mut Session, schema: &str, path: &str, work: &En
 /// What decides how rows are inserted into a table.
 #[derive(Default)]
 struct Target {
+    /// The table's name in SQL; none if there is no such table.
+    relation: Option<String>,
     /// The type of its `tenant_id`, if Tenantry fills it.
     owner: Option<OwnerType>,
     present: Present,
@@ -70,13 +72,16 @@ async fn targets(
     let names: Vec<&str> = work.rows.iter().map(|(insert, _)| insert.table.as_str()).collect();
     let rows = transaction
         .rows(
-            "SELECT DISTINCT name, EXISTS (SELECT FROM pg_index WHERE indrelid = place AND indisunique)
+            "SELECT DISTINCT name, place::regclass::text AS relation, EXISTS (SELECT FROM pg_index WHERE indrelid = place AND indisunique)
                                    AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = place AND NOT indimmediate) AS any_key,
                     (SELECT conname::text FROM pg_constraint WHERE conrelid = place AND contype IN ('p', 'u') AND NOT condeferrable
                      ORDER BY contype, conname LIMIT 1) AS key,
                     (SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = place AND attname = $3 AND NOT attisdropped) AS owner,
                     $1 = 'tenantry_pool' AND EXISTS (SELECT FROM pg_policy WHERE polrelid = place AND polname = $4) AS is_lookup
-             FROM unnest($2::text[]) name, to_regclass(format('%I.%I', $1, name)) place",
+             FROM unnest($2::text[]) name, coalesce(
+                 to_regclass(format('%I.%I', $1, name)),
+                 CASE WHEN $1 = 'public' AND name LIKE '_%._%'
+                      THEN to_regclass(format('%I.%I', split_part(name, '.', 1), substr(name, strpos(name, '.') + 1))) END) place",
             &[&schema, &names.as_slice(), &OWNER, &LOOKUP_POLICY],
         )
         .await
@@ -88,7 +93,8 @@ async fn targets(
             (false, Some(key)) => Present::Key(key),
             (false, None) => Present::Values,
         };
-        (row.get("name"), Target { owner, present, is_lookup: row.get("is_lookup") })
+        let (relation, is_lookup) = (row.get("relation"), row.get("is_lookup"));
+        (row.get("name"), Target { relation, owner, present, is_lookup })
     });
     Ok(targets.collect())
 }
@@ -105,12 +111,12 @@ impl Target {
         let owner = self.owner.map(|owner| {
             format!(" || jsonb_build_object({}, {}::text)", literal(OWNER), literal(&owner.value(tenant)))
         });
+        let table = self.relation.clone().unwrap_or_else(|| quoted(table));
         let unless_present = match &self.present {
             Present::AnyKey => "ON CONFLICT DO NOTHING".to_owned(),
             Present::Key(key) => format!("ON CONFLICT ON CONSTRAINT {} DO NOTHING", quoted(key)),
             Present::Values => format!(
-                "WHERE NOT EXISTS (SELECT FROM {} present WHERE to_jsonb(present.*) @> jsonb_strip_nulls(to_jsonb(given.*)))",
-                quoted(table)
+                "WHERE NOT EXISTS (SELECT FROM {table} present WHERE to_jsonb(present.*) @> jsonb_strip_nulls(to_jsonb(given.*)))"
             ),
         };
         format!(
@@ -119,7 +125,6 @@ impl Target {
              LATERAL jsonb_populate_record(NULL::{table}, coalesce(cells_by_name, '{{}}'){}) AS given
              {unless_present}",
             owner.unwrap_or_default(),
-            table = quoted(table),
         )
     }
 }

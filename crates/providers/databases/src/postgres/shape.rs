@@ -1,4 +1,4 @@
-//! Reads the definition of a schema from the server, in a form that is the same for all tenants and on all supported
+//! Reads the definition of a tenant's schemas from the server, in a form that is the same for all tenants and on all supported
 //! releases: the schema's own name and the names of its roles are left out.
 
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ const QUERY: &str = include_str!("shape.sql");
 /// Length in bytes from which a definition is stored as its hash.
 const LONG: usize = 200;
 
-/// The definition of everything in the schema. To be compared with an earlier one, it is read in the form of that one:
+/// The definition of everything in this main schema and those beside it. To be compared with an earlier one, it is read in the form of that one:
 /// a definition that was recorded before Tenantry compared all that it compares now does not differ for this reason.
 /// The session's search path is `pg_catalog`.
 pub async fn shape(
@@ -23,7 +23,8 @@ pub async fn shape(
     earlier: Option<&Shape>,
 ) -> Result<Shape, Failure> {
     let form = earlier.map_or(FORM, Shape::form);
-    let rows = connection.rows(QUERY, &[&schema]).await.map_err(failure)?;
+    let query = QUERY.replace("OWN_SCHEMAS", own_schemas!());
+    let rows = connection.rows(&query, &[&schema]).await.map_err(failure)?;
     let part = |row: &Row| {
         let definition: Option<&str> = row.try_get(if form == 1 { 2 } else { 3 })?;
         let Some(definition) = definition else { return Ok(None) };

@@ -1,36 +1,40 @@
--- The definition of everything in the schema $1, part by part: object, part, definition in form 1 and in form 2, null
+-- The definition of everything in the main schema $1 and in the tenant's others, for all of which a placeholder stands, part by part: object, part, definition in form 1 and in form 2, null
 -- where a form does not have the part. Form 1 is that of shapes recorded before forms were counted, and never changes.
 -- For a database of a tenant's own (schema `public`) also what belongs to the database. Texts that PostgreSQL makes are
 -- those of the search path `pg_catalog`.
 WITH home AS (
-    SELECT n.oid, nspowner, nspacl, d.oid AS database, coalesce(datname, nspname) AS role
+    SELECT n.oid, d.oid AS database, coalesce(datname, nspname) AS role
     FROM pg_namespace n LEFT JOIN pg_database d ON nspname = 'public' AND datname = current_database() WHERE nspname = $1),
+-- With what follows the names of their objects.
+places AS (
+    SELECT n.oid, CASE WHEN nspname = $1 THEN '' ELSE format(' in `%s`', nspname) END AS place, nspname, nspowner, nspacl
+    FROM pg_namespace n WHERE oid IN (OWN_SCHEMAS)),
 -- Neither catalogue has an index by schema, so objects are found by their dependency on it, and then by their schema: a
 -- temporary function whose default names another schema depends on that schema without being in it.
 held AS (
-    SELECT classid, objid FROM pg_depend JOIN home ON refclassid = 'pg_namespace'::regclass AND refobjid = home.oid),
+    SELECT classid, objid, place FROM pg_depend JOIN places ON refclassid = 'pg_namespace'::regclass AND refobjid = places.oid),
 members AS (
     SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'),
 own AS (
-    SELECT pg_class.*, CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(pg_class.oid) END AS query, format('%s `%s`', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
-                                                      WHEN 'f' THEN 'foreign table' WHEN 'c' THEN 'type' ELSE 'table' END, relname) AS label
-    FROM pg_class JOIN home ON home.oid = relnamespace
+    SELECT pg_class.*, CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(pg_class.oid) END AS query, format('%s `%s`%s', CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
+                                                      WHEN 'f' THEN 'foreign table' WHEN 'c' THEN 'type' ELSE 'table' END, relname, place) AS label
+    FROM pg_class JOIN places ON places.oid = relnamespace
     WHERE pg_class.oid IN (SELECT objid FROM held WHERE classid = 'pg_class'::regclass
                            -- The relation of a composite type depends on the type.
                            UNION ALL SELECT typrelid FROM held JOIN pg_type ON classid = 'pg_type'::regclass AND pg_type.oid = objid)
       AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')),
 routines AS (
-    SELECT pg_proc.*, format('function `%s(%s)`', proname, pg_get_function_identity_arguments(pg_proc.oid)) AS label,
+    SELECT pg_proc.*, format('function `%s(%s)`%s', proname, pg_get_function_identity_arguments(pg_proc.oid), held.place) AS label,
            -- Those of an extension, and those that come with a range type.
            EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype IN ('e', 'i')) AS is_member
-    FROM pg_proc JOIN home ON home.oid = pronamespace JOIN held ON held.classid = 'pg_proc'::regclass AND objid = pg_proc.oid),
+    FROM pg_proc JOIN places ON places.oid = pronamespace JOIN held ON held.classid = 'pg_proc'::regclass AND objid = pg_proc.oid),
 types AS (
-    SELECT pg_type.*, format('%s `%s`', CASE typtype WHEN 'd' THEN 'domain' ELSE 'type' END, typname) AS label
-    FROM pg_type JOIN home ON home.oid = typnamespace JOIN held ON held.classid = 'pg_type'::regclass AND objid = pg_type.oid
+    SELECT pg_type.*, format('%s `%s`%s', CASE typtype WHEN 'd' THEN 'domain' ELSE 'type' END, typname, held.place) AS label
+    FROM pg_type JOIN places ON places.oid = typnamespace JOIN held ON held.classid = 'pg_type'::regclass AND objid = pg_type.oid
     WHERE typtype IN ('e', 'd', 'r', 'b', 'p') AND NOT EXISTS (SELECT FROM pg_type base WHERE base.typarray = pg_type.oid)
       AND NOT EXISTS (SELECT FROM members WHERE classid = 'pg_type'::regclass AND objid = pg_type.oid)),
 others AS (
-    SELECT held.classid, objid, concat(type, ' `', coalesce(name, identity), '`') AS label FROM held, pg_identify_object(held.classid, objid, 0)
+    SELECT held.classid, objid, concat(type, ' `', coalesce(name, identity), '`', place) AS label FROM held, pg_identify_object(held.classid, objid, 0)
     WHERE held.classid IN ('pg_collation'::regclass, 'pg_conversion'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass,
                       'pg_statistic_ext'::regclass, 'pg_ts_config'::regclass, 'pg_ts_dict'::regclass, 'pg_ts_parser'::regclass, 'pg_ts_template'::regclass)
       AND (held.classid, objid) NOT IN (SELECT classid, objid FROM members)),
@@ -41,7 +45,7 @@ owned AS (
     UNION ALL SELECT own.label, typowner, typacl, 'T' FROM own JOIN pg_type ON typrelid = own.oid WHERE relkind = 'c'
     UNION ALL SELECT others.label, stxowner, NULL, NULL FROM others JOIN pg_statistic_ext s ON classid = 'pg_statistic_ext'::regclass AND s.oid = objid
     UNION ALL SELECT others.label, collowner, NULL, NULL FROM others JOIN pg_collation c ON classid = 'pg_collation'::regclass AND c.oid = objid
-    UNION ALL SELECT 'schema', nspowner, nspacl, 'n' FROM home
+    UNION ALL SELECT CASE place WHEN '' THEN 'schema' ELSE format('schema `%s`', nspname) END, nspowner, nspacl, 'n' FROM places
     UNION ALL SELECT 'database', datdba, datacl, 'd' FROM home JOIN pg_database ON pg_database.oid = database),
 granted AS (
     SELECT label, 'access list' AS part, owner, kind, acl.* FROM owned, aclexplode(coalesce(acl, acldefault(kind, owner))) acl WHERE kind IS NOT NULL
@@ -92,8 +96,8 @@ FROM own JOIN pg_trigger ON tgrelid = own.oid AND NOT tgisinternal
 UNION ALL SELECT label, 'state of foreign keys', NULL, string_agg(DISTINCT tgenabled::text, ' ') FROM own JOIN pg_trigger ON tgrelid = own.oid AND tgisinternal GROUP BY label
 UNION ALL SELECT label, format('rule `%s`', rulename), NULL, concat_ws(' ', ev_enabled, pg_get_ruledef(pg_rewrite.oid))
 FROM own JOIN pg_rewrite ON ev_class = own.oid AND rulename <> '_RETURN'
-UNION ALL SELECT label, 'partitions', count(*)::text, nullif(count(*) FILTER (WHERE relnamespace <> (SELECT oid FROM home)), 0)::text
-FROM (SELECT label, child.relnamespace FROM own JOIN pg_inherits ON inhparent = own.oid JOIN pg_class child ON child.oid = inhrelid) part GROUP BY label
+UNION ALL SELECT label, 'partitions', count(*)::text, nullif(count(*) FILTER (WHERE is_elsewhere), 0)::text
+FROM (SELECT label, child.relnamespace <> own.relnamespace AS is_elsewhere FROM own JOIN pg_inherits ON inhparent = own.oid JOIN pg_class child ON child.oid = inhrelid) part GROUP BY label
 
 UNION ALL SELECT label, '', concat_ws(' ', prosecdef, md5(prosrc)),
        CASE WHEN is_member THEN NULL WHEN prokind <> 'a' THEN pg_get_functiondef(routines.oid)
@@ -128,8 +132,9 @@ FROM granted LEFT JOIN roles ON roles.oid = grantee
 -- The rights of the tenant's role follow its fence, and every routine is taken from PUBLIC; both are compared apart.
 WHERE grantee <> owner AND roles.name IS DISTINCT FROM 'its own role' AND NOT (kind = 'f' AND grantee = 0) GROUP BY label, part
 UNION ALL SELECT format('default access list of `%s`', CASE WHEN rolname = current_user OR rolsuper OR rolcreaterole THEN 'the administrator' ELSE rolname END),
-       CASE defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'routines' WHEN 'T' THEN 'types' ELSE defaclobjtype::text END, NULL, defaclacl::text
-FROM home JOIN pg_default_acl ON defaclnamespace = home.oid OR defaclnamespace = 0 AND database IS NOT NULL
+       concat(CASE defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'routines' WHEN 'T' THEN 'types' ELSE defaclobjtype::text END,
+              (SELECT place FROM places WHERE places.oid = defaclnamespace)), NULL, defaclacl::text
+FROM home JOIN pg_default_acl ON defaclnamespace IN (SELECT oid FROM places) OR defaclnamespace = 0 AND database IS NOT NULL
 -- A tenant's role may set its own.
 JOIN pg_roles ON pg_roles.oid = defaclrole AND rolname <> home.role
 

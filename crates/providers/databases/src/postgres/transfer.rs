@@ -4,7 +4,7 @@
 //! as the administrator, so they also work while the tenant is fenced.
 //!
 //! In shared tables `tenant_id` selects the rows. A schema or database of a tenant's own is exported as a whole: all
-//! rows of all tables and the positions of sequences. Large objects belong to no schema: those of the tenant's login are
+//! rows of all tables, in a database those of all its schemas, and the positions of sequences. Large objects belong to no schema: those of the tenant's login are
 //! exported, and from a database all.
 
 mod export;
@@ -58,7 +58,7 @@ pub struct RowsConnection {
     pub server: Arc<Server>,
     /// Their database.
     pub database: Name,
-    /// Their schema.
+    /// Their main schema.
     pub schema: String,
     /// The search path with which statements find them.
     pub path: String,
@@ -110,7 +110,7 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
         }
         let name = csv::table_of(&file.path)?;
         let columns = csv::header(&mut bytes).await?;
-        let table = known(&catalogue, &name, &columns)?;
+        let table = known(&catalogue, &name, &csv::schema_of(&file.path)?, &columns)?;
         let same = |known: &&Staged| known.name == name && known.columns == columns;
         let copy = match staged.iter().find(same) {
             Some(known) => known.copy.clone(),
@@ -140,9 +140,16 @@ async fn load_rows(rows: &mut RowsConnection, spec: &Spec, source: &mut dyn Sour
     run(connection, "COMMIT".to_owned()).await.map_err(unfit)
 }
 
-/// The table of a file with these columns. Returns an error if the database lacks the table or a column.
-fn known<'a>(catalogue: &'a Catalogue, name: &str, columns: &[String]) -> Result<&'a Table, Failure> {
-    let table = catalogue.tables.get(name).ok_or_else(|| {
+/// The table of a file with these columns, in the main schema or in `schema`. Returns an error if the database lacks the
+/// table or a column.
+fn known<'a>(
+    catalogue: &'a Catalogue,
+    name: &str,
+    schema: &Option<String>,
+    columns: &[String],
+) -> Result<&'a Table, Failure> {
+    let is_there = |table: &&Table| table.elsewhere.as_ref().map(|[schema, _]| schema) == schema.as_ref();
+    let table = catalogue.tables.get(name).filter(is_there).ok_or_else(|| {
         bad_archive(format!("the database has no table `{name}`: apply its migrations first"))
     })?;
     let known = exported(table);
@@ -185,9 +192,9 @@ async fn refresh_views(connection: &mut Session, schema: &str) -> Result<(), Fai
     let views: Vec<String> = connection
         .all(
             concat!(
-                "SELECT format('REFRESH MATERIALIZED VIEW %I.%I', $1, relname) FROM pg_class
+                "SELECT format('REFRESH MATERIALIZED VIEW %s.%I', relnamespace::regnamespace, relname) FROM pg_class
                  WHERE ",
-                in_schema!(class "pg_class"),
+                in_schemas!(class "pg_class"),
                 " AND relkind = 'm' AND relispopulated ORDER BY oid"
             ),
             &[&schema],

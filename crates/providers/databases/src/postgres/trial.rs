@@ -19,46 +19,22 @@ use crate::migrations::{
 };
 use crate::tables::quoted;
 
-/// Objects outside of a schema that the transaction has created or changed.
+/// Objects outside of a tenant's schemas that the transaction has created or changed. In this query and the following ones
+/// OWN_SCHEMAS stands for the schemas of the main schema `$1`.
 const EFFECTS: &str = include_str!("effects.sql");
-/// Tables outside of the schema `$1` that the transaction has written, with the number of changed rows, which a
-/// rollback to a savepoint does not reduce. What has changed no row is found by its lock: a later tenant may have such rows.
+/// Tables outside of these schemas that the transaction has written, with the number of changed rows, which a rollback to a
+/// savepoint does not reduce. What has changed no row is found by its lock: a later tenant may have such rows.
 const CHANGED_ROWS: &str = "
     SELECT DISTINCT format('rows of table %I.%I', nspname, relname), '0' FROM pg_locks JOIN pg_class ON pg_class.oid = relation
     JOIN pg_namespace n ON n.oid = relnamespace
     WHERE pid = pg_backend_pid() AND mode = 'RowExclusiveLock' AND relkind IN ('r', 'p')
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND nspname NOT IN ($1, 'pg_catalog', 'pg_toast') AND NOT nspname ^@ 'pg_temp_'
+      AND nspname NOT IN ('pg_catalog', 'pg_toast') AND NOT nspname ^@ 'pg_temp_' AND n.oid NOT IN (OWN_SCHEMAS)
     UNION ALL SELECT format('rows of table %I.%I', schemaname, relname), (n_tup_ins + n_tup_upd + n_tup_del)::text FROM pg_stat_xact_all_tables
-    WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname NOT IN ($1, 'pg_catalog', 'pg_toast') AND NOT schemaname ^@ 'pg_temp_'";
-/// What opens the schema `$1` of one tenant to others, or others to the tenant. Functions that run as the administrator: a
-/// tenant's session chooses the search path and has temporary objects, so that the names in such a function can refer to
-/// objects of the tenant, whose code then runs as the administrator. Views and rules on what the tenant's login may not read
-/// itself: they use it as the administrator, also to write. Default privileges: objects of later files would be reached by the roles that they
-/// name.
-const OPENINGS: &str = "
-    SELECT format('function `%s` runs as the administrator, and a tenant can put objects of its own before those that it names: leave SECURITY DEFINER out', proname)
-    FROM pg_proc WHERE pronamespace = to_regnamespace($1) AND prosecdef
-    UNION SELECT format('`%s` reaches `%s` as the administrator, outside of the tenant''s schema: leave it out', own.relname, used.oid::regclass)
-    FROM pg_class own JOIN pg_rewrite ON ev_class = own.oid
-    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = pg_rewrite.oid AND d.refclassid = 'pg_class'::regclass
-    JOIN pg_class used ON used.oid = d.refobjid AND used.relnamespace <> own.relnamespace
-    WHERE own.relnamespace = to_regnamespace($1) AND NOT has_table_privilege('public', used.oid, 'SELECT')
-    UNION SELECT format('`%s` reaches the catalogue `%s` as the administrator, also to write: add WITH (security_invoker = true), or leave it out', own.relname, used.relname)
-    FROM pg_class own JOIN pg_rewrite ON ev_class = own.oid, LATERAL regexp_matches(ev_action::text, ':relid ([0-9]+)', 'g') relation
-    JOIN pg_class used ON used.oid = relation[1]::oid AND used.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-    WHERE own.relnamespace = to_regnamespace($1) AND own.relkind = 'v'
-      AND NOT coalesce(own.reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1', 'security_invoker=yes']
-    UNION SELECT format('default privileges for `%s` would reach objects of later migrations: leave ALTER DEFAULT PRIVILEGES out',
-                        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END)
-    FROM pg_default_acl, aclexplode(defaclacl) WHERE defaclnamespace = to_regnamespace($1) AND grantee <> defaclrole
-    UNION SELECT format('%s on %s is granted to PUBLIC, which no suspension revokes: leave GRANT out, because Tenantry grants what the tenant''s login needs',
-                        string_agg(DISTINCT privilege_type, ', ' ORDER BY privilege_type), object)
-    FROM (SELECT format('`%s`', relname), relacl FROM pg_class WHERE relnamespace = to_regnamespace($1)
-          UNION ALL SELECT format('`%s`', relname), attacl FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = to_regnamespace($1)
-          UNION ALL SELECT 'the schema', nspacl FROM pg_namespace WHERE oid = to_regnamespace($1)) granted (object, acl), aclexplode(acl)
-    WHERE grantee = 0 GROUP BY object
-    ORDER BY 1";
+    WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname NOT IN ('pg_catalog', 'pg_toast')
+      AND NOT schemaname ^@ 'pg_temp_' AND NOT EXISTS (SELECT FROM pg_class WHERE oid = relid AND relnamespace IN (OWN_SCHEMAS))";
+/// What opens the schemas of one tenant to others, or others to the tenant.
+const OPENINGS: &str = include_str!("openings.sql");
 const NOT_CONCURRENTLY: &str = "PostgreSQL does not create or drop an index of a partitioned table concurrently: leave CONCURRENTLY out; shared tables are partitioned where the provider's setting `partitions` says so";
 /// Schema in which files are tried; it exists in the transaction only.
 const SCRATCH: &str = "tenantry_trial";
@@ -67,17 +43,17 @@ const SCRATCH: &str = "tenantry_trial";
 const NOTIFIERS: &str = concat!(
     "SELECT format('function `%s` calls pg_notify or NOTIFY, which reaches the logins of all tenants of the database: remove the call, or set `pg_notify = \"allow\"` in the provider''s configuration if its payload says nothing about a tenant', proname)
      FROM pg_proc WHERE prokind <> 'a' AND concat(prosrc, pg_get_function_sqlbody(oid)) ~* '\\mpg_notify\\M|(^|[;''\"]|\\m(begin|then|else|loop|do))\\s*notify\\s' AND ",
-    in_schema!(proc "pg_proc")
+    in_schemas!(proc "pg_proc")
 );
 
-/// Objects of the schema `$1` that a statement has given to another role: it may do with them what it likes, and keys and
+/// Objects of these schemas that a statement has given to another role: it may do with them what it likes, and keys and
 /// triggers check with its rights. Objects of extensions have the owner that the extension gives them.
 const GIVEN_AWAY: &str = "
     SELECT format('%s belongs to the role `%s`, and not to the administrator: leave OWNER TO out',
                   (pg_identify_object(class, object, 0)).identity, pg_get_userbyid(owner))
-    FROM (SELECT 'pg_class'::regclass, oid, relowner FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-          UNION ALL SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc WHERE pronamespace = to_regnamespace($1)
-          UNION ALL SELECT 'pg_type'::regclass, oid, typowner FROM pg_type WHERE typnamespace = to_regnamespace($1) AND typrelid = 0 AND typelem = 0
+    FROM (SELECT 'pg_class'::regclass, oid, relowner FROM pg_class WHERE relnamespace IN (OWN_SCHEMAS) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+          UNION ALL SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc WHERE pronamespace IN (OWN_SCHEMAS)
+          UNION ALL SELECT 'pg_type'::regclass, oid, typowner FROM pg_type WHERE typnamespace IN (OWN_SCHEMAS) AND typrelid = 0 AND typelem = 0
          ) own (class, object, owner)
     WHERE owner <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
       AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = class AND objid = object AND deptype = 'e')
@@ -268,7 +244,8 @@ impl<'a> Trial<'a> {
 
     async fn found(self, transaction: &mut Session, schema: &str) -> Result<Violations, Failure> {
         let whole = self.isolation == Isolation::Database;
-        let outside: Vec<String> = transaction.all(EFFECTS, &[&schema, &whole]).await.map_err(failure)?;
+        let outside: Vec<String> =
+            transaction.all(&of_own_schemas(EFFECTS), &[&schema, &whole]).await.map_err(failure)?;
         let mut objects: BTreeSet<String> = outside.iter().map(|object| is_outside(object)).collect();
         objects.extend(changed_rows(transaction, schema).await?.into_keys());
         objects.extend(sentences(transaction, GIVEN_AWAY, schema).await?);
@@ -287,21 +264,30 @@ impl<'a> Trial<'a> {
 }
 
 fn is_outside(object: &str) -> String {
-    format!(
-        "creates or changes {object}, which is outside of the tenant's schema: leave the schema's name out, or remove the statement"
-    )
+    let or = match object.starts_with("schema ") {
+        true => {
+            "remove the statement, or use the isolation `database`, in which a tenant may have several schemas"
+        }
+        false => "leave the schema's name out, or remove the statement",
+    };
+    format!("creates or changes {object}, which is outside of the tenant's schema: {or}")
+}
+
+/// A query with the condition that an object is in one of a tenant's schemas.
+fn of_own_schemas(query: &str) -> String {
+    query.replace("OWN_SCHEMAS", own_schemas!())
 }
 
 /// A sentence for each table outside of the schema whose rows the transaction has changed, with the number of changes.
 async fn changed_rows(transaction: &mut Session, schema: &str) -> Result<BTreeMap<String, String>, Failure> {
     let changed: Vec<(String, String)> =
-        transaction.pairs(CHANGED_ROWS, &[&schema]).await.map_err(failure)?;
+        transaction.pairs(&of_own_schemas(CHANGED_ROWS), &[&schema]).await.map_err(failure)?;
     Ok(changed.into_iter().map(|(object, count)| (is_outside(&object), count)).collect())
 }
 
 /// The sentences that a query about a schema returns.
 async fn sentences(connection: &mut Session, query: &str, schema: &str) -> Result<Vec<String>, Failure> {
-    connection.all(query, &[&schema]).await.map_err(failure)
+    connection.all(&of_own_schemas(query), &[&schema]).await.map_err(failure)
 }
 
 /// The number of indexes of partitioned tables; 0 unless `is_asked`.
@@ -309,6 +295,6 @@ async fn partitioned_indexes(connection: &mut Session, schema: &str, is_asked: b
     if !is_asked {
         return Ok(0);
     }
-    let count = "SELECT count(*) FROM pg_class WHERE relkind = 'I' AND relnamespace = to_regnamespace($1)";
-    connection.one(count, &[&schema]).await.map_err(failure)
+    let count = "SELECT count(*) FROM pg_class WHERE relkind = 'I' AND relnamespace IN (OWN_SCHEMAS)";
+    connection.one(&of_own_schemas(count), &[&schema]).await.map_err(failure)
 }

@@ -28,7 +28,7 @@ use crate::shape::Shape;
 use crate::tables::{Catalogue, literal};
 use tenantry_provider::verbs::Ownership;
 
-/// Schema of the tables in a tenant's database.
+/// Main schema of a tenant's database; files may create others beside it.
 pub const SCHEMA: &str = "public";
 /// Maximum number of connections to one tenant's database.
 const CONNECTIONS: u32 = 2;

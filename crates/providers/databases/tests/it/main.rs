@@ -25,6 +25,7 @@ mod postgres_pool_triggers;
 mod postgres_probes;
 mod postgres_removal;
 mod postgres_rotation;
+mod postgres_several_schemas;
 mod postgres_trial;
 mod postgres_warm_pool;
 mod sqlite_file;

@@ -85,7 +85,7 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
 const CHANGES_OF_DATABASE: &[(&str, &str, &str, &str)] = &[
     ("CREATE EVENT TRIGGER watch ON ddl_command_start EXECUTE FUNCTION watch()", "DROP EVENT TRIGGER watch", "event trigger `watch`", ADDED),
     ("CREATE PUBLICATION changes FOR TABLE u", "DROP PUBLICATION changes", "publication `changes`", ADDED),
-    ("CREATE SCHEMA beside", "DROP SCHEMA beside", "schema `beside`", ADDED),
+    ("CREATE SCHEMA beside; GRANT USAGE ON SCHEMA beside TO SELF", "DROP SCHEMA beside", "schema `beside`", ADDED),
     ("ALTER DATABASE SELF SET work_mem = '1MB'", "ALTER DATABASE SELF RESET work_mem", "database, settings", ADDED),
     ("GRANT CONNECT ON DATABASE SELF TO PUBLIC", "REVOKE CONNECT ON DATABASE SELF FROM PUBLIC", "database, access list", ADDED),
 ];

@@ -168,14 +168,6 @@ async fn files_that_reach_outside_of_their_place_are_rejected() {
             fixture.another().ensure(&fixture.world.context(), &bare()).await.unwrap();
         }
     }
-    let folder = Folder::new(&[
-        ("1_a.sql", TABLE),
-        ("2_b.sql", "CREATE SCHEMA beside; CREATE TABLE beside.x (a int);"),
-    ]);
-    let Some(fixture) = folder.fixture(Model::Database).await else { return };
-    let failure = fixture.provider.ensure(&fixture.world.context(), &bare()).await.unwrap_err();
-    is(&failure, Fatal, "bad_migration");
-    assert!(failure.message.contains("table beside.x"), "{failure}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub async fn rows(
     let parts: BTreeMap<&String, Vec<Relation>> =
         catalogue.tables.iter().map(|(name, table)| (name, relations.of(name, table))).collect();
     let sequences = match catalogue.is_whole {
-        true => sequences::names(reader.main(), schema).await?,
+        true => sequences::all(reader.main(), schema).await?,
         false => Vec::new(),
     };
     let locks = parts.values().flatten().map(|part| part.locks).sum::<usize>() + sequences.len();
@@ -80,7 +80,11 @@ impl TableExport<'_> {
         if columns.is_empty() && !self.has_rows(reader, if self.is_whole { "" } else { &some }).await? {
             return Ok(());
         }
-        let mut out = csv::Table::new(sink, tally, self.name, columns.iter().copied());
+        let path = match &self.table.elsewhere {
+            Some([schema, name]) => csv::path_in(schema, name),
+            None => csv::path(self.name),
+        };
+        let mut out = csv::Table::at(sink, tally, self.name, path, columns.iter().copied());
         self.copy(reader, &columns, &some, None, &mut out).await?;
         if let Some(own) = own.filter(|_| self.is_whole) {
             let columns: Vec<&str> = std::iter::once(OWNER).chain(columns).collect();

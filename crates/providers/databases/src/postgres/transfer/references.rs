@@ -14,7 +14,7 @@ const KEYS: &str = concat!(
             ARRAY(SELECT attname::text FROM unnest(confkey) WITH ORDINALITY own (number, n) JOIN pg_attribute ON attrelid = confrelid AND attnum = number ORDER BY n) AS there
      FROM pg_constraint c JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
      WHERE contype = 'f' AND conparentid = 0 AND to_jsonb(c) ->> 'conenforced' IS DISTINCT FROM 'false' AND ",
-    in_schema!(class "child")
+    in_schemas!(class "child")
 );
 
 /// Returns an error if a row of the tenant refers to a row that is not there.

@@ -6,7 +6,7 @@ use tenantry_postgres::Session;
 use super::paused::Paused;
 use super::{listed, references};
 use crate::postgres::failure::failure;
-use crate::postgres::relations::relation;
+use crate::postgres::relations::{qualified, relation};
 use crate::postgres::replica;
 use crate::postgres::server::run;
 use crate::tables::{Catalogue, OWNER, Table, in_parentheses, quoted};
@@ -24,12 +24,11 @@ pub struct Staged<'a> {
 impl Staged<'_> {
     /// The statement that creates the temporary table.
     pub fn create(&self, schema: &str) -> String {
-        let Self { name, columns, copy, .. } = self;
+        let Self { name, table, columns, copy } = self;
         let columns = listed(columns);
         format!(
-            "CREATE TEMP TABLE {copy} ON COMMIT DROP AS SELECT {columns} FROM {}.{} WITH NO DATA",
-            quoted(schema),
-            quoted(name)
+            "CREATE TEMP TABLE {copy} ON COMMIT DROP AS SELECT {columns} FROM {} WITH NO DATA",
+            qualified(schema, name, table)
         )
     }
 
@@ -37,11 +36,10 @@ impl Staged<'_> {
     async fn require_known(&self, connection: &mut Session, schema: &str) -> Result<(), Failure> {
         let sql = format!(
             "SELECT EXISTS (SELECT to_jsonb(given.*) FROM pg_temp.{} given
-                            EXCEPT SELECT to_jsonb(known.*) FROM (SELECT {} FROM {}.{}) known)",
+                            EXCEPT SELECT to_jsonb(known.*) FROM (SELECT {} FROM {}) known)",
             self.copy,
             listed(&self.columns),
-            quoted(schema),
-            quoted(&self.name)
+            qualified(schema, &self.name, self.table)
         );
         match connection.one(&sql, &[]).await.map_err(failure)? {
             false => Ok(()),
@@ -59,9 +57,8 @@ impl Staged<'_> {
         let same = self.columns.iter().map(|column| (quoted(column), quoted(column)));
         let (columns, values): (Vec<String>, Vec<String>) = owner.into_iter().chain(same).unzip();
         format!(
-            "INSERT INTO {}.{} {} OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{}",
-            quoted(schema),
-            quoted(&self.name),
+            "INSERT INTO {} {} OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{}",
+            qualified(schema, &self.name, self.table),
             in_parentheses(&columns),
             values.join(", "),
             self.copy
@@ -126,10 +123,10 @@ async fn should_pause_triggers(connection: &mut Session, schema: &str) -> Result
             concat!(
                 "SELECT EXISTS (SELECT FROM pg_class JOIN pg_trigger ON tgrelid = pg_class.oid
                  WHERE NOT tgisinternal AND tgtype & 12 <> 0 AND tgenabled <> 'D' AND ",
-                in_schema!(class "pg_class"),
+                in_schemas!(class "pg_class"),
                 ") AND NOT EXISTS (SELECT FROM pg_class JOIN pg_constraint ON conrelid = pg_class.oid
                  WHERE condeferrable AND contype IN ('p', 'u', 'x') AND ",
-                in_schema!(class "pg_class"),
+                in_schemas!(class "pg_class"),
                 ")"
             ),
             &[&schema],

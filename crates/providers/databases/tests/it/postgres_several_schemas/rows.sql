@@ -1,0 +1,18 @@
+INSERT INTO notes VALUES ('WORD', 'x'), ('second', NULL);
+UPDATE notes SET value = 'WORD' WHERE id = 'second';
+INSERT INTO audit.log (level, what) VALUES ('bad', 'WORD');
+INSERT INTO audit.notes (n) VALUES (1), (NULL);
+INSERT INTO "My Schema"."Odd "" table" (note, "Mixed.Case") VALUES ('WORD', 'a''b'), (NULL, '');
+ALTER DOMAIN audit.age DROP CONSTRAINT natural_age;
+INSERT INTO audit.ages VALUES (-1);
+INSERT INTO "My Schema".heirs VALUES (-2, 'WORD');
+ALTER DOMAIN audit.age ADD CONSTRAINT natural_age CHECK (VALUE > 0) NOT VALID;
+BEGIN;
+INSERT INTO "My Schema".nests VALUES (1, 1);
+INSERT INTO audit.eggs VALUES (1, 1);
+INSERT INTO hens VALUES (1, 1);
+COMMIT;
+INSERT INTO audit.events VALUES ('2026-05-01', 'WORD'), ('1999-05-01', '');
+INSERT INTO "größe, 漢 ""🎉"".".inner_table VALUES (1, 'WORD') ON CONFLICT DO NOTHING;
+SELECT nextval('audit.tickets'), setval('"My Schema"."Odd "" table_id_seq"', 40);
+REFRESH MATERIALIZED VIEW "My Schema".sums;
