@@ -2,6 +2,7 @@
 //! Pure: no I/O, and no dependency on another crate of this workspace.
 
 pub mod access;
+pub mod client_address;
 pub mod columns;
 pub mod error_code;
 pub mod failure;
@@ -19,6 +20,7 @@ pub mod timestamp;
 pub mod write;
 
 pub use access::{AccessStatus, Denied};
+pub use client_address::{ClientAddress, Network};
 pub use columns::{Columns, Datum};
 pub use error_code::ErrorCode;
 pub use failure::{Failure, FailureClass};

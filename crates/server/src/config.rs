@@ -3,11 +3,12 @@
 
 #[cfg(test)]
 mod defaults;
+mod limits;
 mod overlay;
 mod providers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -17,7 +18,9 @@ use serde_json::{Map, Value};
 use tenantry_control::FieldError;
 use tenantry_control::shape;
 use tenantry_control::template::Span;
+use tenantry_model::Network;
 
+pub use limits::{Limits, Timeouts};
 pub use providers::build;
 
 /// The defaults, which are also the documentation.
@@ -29,9 +32,10 @@ pub const DEFAULTS: &str = include_str!("../tenantry.default.toml");
 #[allow(missing_docs, reason = "described where people read it, in tenantry.default.toml")]
 pub struct Config {
     pub listen: String,
+    pub operator_listen: Option<String>,
     pub public_url: Option<String>,
     #[serde(default)]
-    pub trusted_proxies: BTreeSet<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
     pub data_dir: PathBuf,
     pub admin_key_file: Option<PathBuf>,
     pub archives_dir: Option<PathBuf>,
@@ -50,6 +54,7 @@ pub struct Config {
     pub executor: Executor,
     pub isolation: Isolation,
     pub sessions: Sessions,
+    pub limits: Limits,
     pub shutdown: Shutdown,
     pub log: Log,
     // Each table is checked by the type of its provider.
@@ -288,8 +293,17 @@ fn meaning(value: &Value) -> Vec<FieldError> {
     let mut check = |path: &str, fault: Option<String>| {
         faults.extend(fault.map(|message| FieldError::new(path, message)));
     };
-    let listen = text("/listen").filter(|listen| listen.parse::<SocketAddr>().is_err());
-    check("listen", listen.map(|_| "must be an IP address and a port, such as 127.0.0.1:7780".to_owned()));
+    for path in ["listen", "operator_listen"] {
+        let listen = text(&format!("/{path}")).filter(|listen| listen.parse::<SocketAddr>().is_err());
+        check(path, listen.map(|_| "must be an IP address and a port, such as 127.0.0.1:7780".to_owned()));
+    }
+    let proxies = value.get("trusted_proxies").and_then(Value::as_array).into_iter().flatten();
+    let wrong = proxies.filter_map(|proxy| proxy.as_str()?.parse::<Network>().err()).next();
+    check("trusted_proxies", wrong);
+    for path in ["header", "body", "write"].map(|name| format!("limits.timeouts.{name}")) {
+        let zero = text(&format!("/{}", path.replace('.', "/"))).and_then(|text| Span::parse(text).ok());
+        check(&path, zero.filter(|span| span.millis() == 0).map(|_| "must be longer than 0s".to_owned()));
+    }
     let is_web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
     let public = text("/public_url").filter(|url| !is_web(url) || url.ends_with('/'));
     check(
@@ -352,8 +366,8 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_at_once() {
-        let text = "listen = 'here'\ncolour = 'red'\n[store]\nurl = 'mysql://x'\nreaders = 0\n[log]\nformat = 'xml'\n\
-                    [files]\nseeds = '/nowhere/at/all'\n[providers.carrier_pigeon]\n[providers.outbox]\nform = 'x'\n";
+        let text = "listen = 'here'\noperator_listen = 'there'\ntrusted_proxies = ['10.0.0.0/8', '10.0.0.1/8']\ncolour = 'red'\n[store]\nurl = 'mysql://x'\nreaders = 0\n[log]\nformat = 'xml'\n\
+                    [limits.connections]\ntotal = 0\n[limits.timeouts]\nwrite = '0s'\n[files]\nseeds = '/nowhere/at/all'\n[providers.carrier_pigeon]\n[providers.outbox]\nform = 'x'\n";
         let mut found = paths(text, &[("TENANTRY_EXECUTOR_MAX_ACTIVE", "many")]);
         found.sort();
         assert_eq!(
@@ -362,12 +376,16 @@ mod tests {
                 "colour",
                 "executor.max_active",
                 "files.seeds",
+                "limits.connections.total",
+                "limits.timeouts.write",
                 "listen",
                 "log.format",
+                "operator_listen",
                 "providers.carrier_pigeon",
                 "providers.outbox.form",
                 "store.readers",
-                "store.url"
+                "store.url",
+                "trusted_proxies"
             ]
         );
     }

@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, App, Metrics};
 use crate::cli::Exit;
 use crate::config::{self, Config};
+use crate::descriptors;
 use crate::front::InProcess;
 use crate::lock::Lock;
-use crate::serve::serve;
+use crate::serve::Server;
 
 /// Time for running attempts to finish during shutdown. Together with the drain, less than 15 seconds.
 const GRACE: Duration = Duration::from_secs(6);
@@ -32,19 +33,26 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     ignore_file_size_signal()?;
     let mut lock = open_data_folder(&config.data_dir)?;
-    let address: SocketAddr = config.listen.parse().context("listen")?;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let limits = config.limits.clone().within(descriptors::raise());
+    let listener = listen(&config.listen).await?;
+    let operators = match &config.operator_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let url = config.url(listener.local_addr()?);
     let metrics = Arc::new(Metrics::new());
     let control = start(&config, &url, metrics.clone()).await?;
     adopt_admin_key(&control, &config.admin_key()).await?;
     let draining = CancellationToken::new();
-    let router = api::router(App::new(control.clone(), metrics, draining.clone()));
+    let app = App::new(control.clone(), metrics.clone(), &limits, draining.clone());
+    let router = api::router(app);
     control.set_front(Arc::new(InProcess(router.clone())));
     let stopped = CancellationToken::new();
-    let serving = tokio::spawn(serve(listener, router, config.trusted_proxies.clone(), stopped.clone()));
+    let server = Server::new(router, config.trusted_proxies.clone(), limits, metrics);
+    let operator_address = operators.as_ref().map(TcpListener::local_addr).transpose()?;
+    let serving = tokio::spawn(server.serve_all(listener, operators, stopped.clone()));
     lock.announce(&url)?;
-    tracing::info!(url, "server started");
+    tracing::info!(url, operator_address = operator_address.map(tracing::field::display), "server started");
     started(&url);
 
     tokio::select! {
@@ -62,6 +70,12 @@ pub async fn run(config: Config, started: impl FnOnce(&str)) -> Result<()> {
     }
     tracing::info!("shutdown finished");
     Ok(())
+}
+
+/// Listens on this address and port.
+async fn listen(address: &str) -> Result<TcpListener> {
+    let address: SocketAddr = address.parse().with_context(|| format!("cannot listen on {address}"))?;
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Builds the providers from the configuration and starts the control plane.

@@ -22,6 +22,8 @@ use serde_json::{Map, Value};
 use tenantry_control::error::{Error, FieldError};
 use tenantry_control::{Control, IdempotencyKey, PageQuery, shape};
 
+use super::limited::limited;
+use super::metrics::Metrics;
 use super::problem::{Problem, Result};
 use super::route::{ANY, Access, BodySpec, DEFAULT_LIMIT, FORM, JSON, OCTETS, Route};
 use super::upload::Upload;
@@ -35,8 +37,6 @@ const MAX_DISCARDED: usize = 8 << 20;
 const TIMEOUT: Duration = Duration::from_secs(75);
 /// The same for a request whose body is a stream of bytes.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
-/// Time for a client to send a JSON body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A checked request.
 pub struct Call {
@@ -64,6 +64,10 @@ pub struct Principal(pub String);
 /// Address of the client of a request: of its connection or, behind a trusted proxy, the one that the proxy names.
 #[derive(Clone, Copy)]
 pub struct Client(pub IpAddr);
+
+/// Marks a request that only an operator or a probe gets a response to, because clients have all connections.
+#[derive(Clone, Copy)]
+pub struct OperatorsOnly;
 
 /// Checks the call, runs its handler, and turns an error or a timeout into a problem.
 pub async fn serve(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> Response {
@@ -94,11 +98,26 @@ async fn serve_checked(
     principal: &mut Option<Principal>,
 ) -> Result {
     let control = app.control.clone();
+    let operators_only = parts.extensions.get::<OperatorsOnly>().is_some();
+    let clients_too = |metrics: &Metrics| {
+        if operators_only {
+            metrics.limited("connections", "total");
+            return Err(limited(ErrorCode::Overloaded));
+        }
+        Ok(())
+    };
     match &route.access {
-        Access::Public(handler) => handler(Call::new(app, route, parts, body).await?, ()).await,
+        Access::Probe(handler) => handler(Call::new(app, route, parts, body).await?, ()).await,
+        Access::Public(handler) => {
+            clients_too(&app.metrics)?;
+            handler(Call::new(app, route, parts, body).await?, ()).await
+        }
         Access::Key(permission, handler) => {
             let caller = control.authenticate(bearer(&parts.headers)?).await.map_err(invalid_token)?;
             *principal = Some(Principal(caller.principal.clone()));
+            if caller.tenant.is_some() {
+                clients_too(&app.metrics)?;
+            }
             caller.require(*permission)?;
             handler(Call::new(app, route, parts, body).await?, caller).await
         }
@@ -106,6 +125,7 @@ async fn serve_checked(
             let session =
                 control.authenticate_member(bearer(&parts.headers)?).await.map_err(invalid_token)?;
             *principal = Some(Principal(session.tenant.to_string()));
+            clients_too(&app.metrics)?;
             handler(Call::new(app, route, parts, body).await?, session).await
         }
     }
@@ -157,7 +177,10 @@ impl Call {
         };
         let (body, bytes) = match &route.body {
             Some(spec) if spec.media == ANY => (Value::Null, Upload::new(body)),
-            Some(spec) => (read_body(spec, &parts.headers, body).await?, Upload::none()),
+            Some(spec) => {
+                let timeout = app.timeouts.body.duration();
+                (read_body(spec, &parts.headers, body, timeout).await?, Upload::none())
+            }
             None => (Value::Null, Upload::none()),
         };
         let headers = std::mem::take(&mut parts.headers);
@@ -241,7 +264,7 @@ impl Call {
     /// The body as a stream of bytes. The stream ends with an error if the client stops sending.
     pub fn take_bytes(&mut self) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let bytes = self.bytes.get_mut().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(bytes, Upload::none()).chunks()
+        std::mem::replace(bytes, Upload::none()).chunks(self.app.timeouts.body_pace())
     }
 
     /// The JSON body as `T`; the error names every invalid field.
@@ -363,7 +386,7 @@ fn form_pairs(query: &str) -> Vec<(String, String)> {
     axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|pairs| pairs.0).unwrap_or_default()
 }
 
-async fn read_body(spec: &BodySpec, headers: &HeaderMap, body: Body) -> Result<Value> {
+async fn read_body(spec: &BodySpec, headers: &HeaderMap, body: Body, timeout: Duration) -> Result<Value> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = given.split(';').map(|part| part.trim().to_ascii_lowercase());
     let is_utf8 = |p: String| {
@@ -380,8 +403,8 @@ async fn read_body(spec: &BodySpec, headers: &HeaderMap, body: Body) -> Result<V
         let problem = Problem::new(ErrorCode::UnsupportedMediaType, detail);
         return Err(problem.with(accept, HeaderValue::from_static(spec.media)));
     }
-    let bytes = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| {
-        let detail = format!("the body did not arrive within {} seconds", BODY_TIMEOUT.as_secs());
+    let bytes = tokio::time::timeout(timeout, collect(body)).await.map_err(|_| {
+        let detail = format!("the body did not arrive within {timeout:?}");
         Problem::new(ErrorCode::RequestTimeout, detail)
     })??;
     if is_form {

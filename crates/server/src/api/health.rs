@@ -12,7 +12,7 @@ use tenantry_model::ErrorCode;
 use super::call::{Call, answer};
 use super::metrics::OPEN_METRICS;
 use super::problem::{Problem, Result};
-use super::route::{JSON, Route, public};
+use super::route::{JSON, Route, probe, public};
 
 /// Health of the server.
 #[derive(Serialize, JsonSchema)]
@@ -24,14 +24,14 @@ struct Health {
 /// The routes of this resource.
 pub fn routes() -> Vec<Route> {
     vec![
-        Route::new(Method::GET, "/livez", "get_liveness", "Check that the process is alive", public(live))
+        Route::new(Method::GET, "/livez", "get_liveness", "Check that the process is alive", probe(live))
             .gives::<Health>(StatusCode::OK, "The process is alive."),
-        Route::new(Method::GET, "/readyz", "get_readiness", "Check that the server can serve", public(ready))
+        Route::new(Method::GET, "/readyz", "get_readiness", "Check that the server can serve", probe(ready))
             .gives::<Health>(
-                StatusCode::OK,
-                "The server is ready. 503 if the registry is unavailable or the process is shutting down.",
-            ),
-        Route::new(Method::GET, "/metrics", "get_metrics", "Get metrics for Prometheus", public(metrics))
+            StatusCode::OK,
+            "The server is ready. 503 if the registry is unavailable or the process is shutting down.",
+        ),
+        Route::new(Method::GET, "/metrics", "get_metrics", "Get metrics for Prometheus", probe(metrics))
             .gives_as::<String>(StatusCode::OK, Some(OPEN_METRICS), "OpenMetrics text.")
             .gives_as::<String>(StatusCode::OK, Some("text/plain"), ""),
         Route::new(Method::GET, "/openapi.json", "get_openapi", "Get this document", public(describe))

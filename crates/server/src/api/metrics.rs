@@ -28,6 +28,12 @@ struct Request {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limited {
+    limit: &'static str,
+    by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Onboarding {
     plan: String,
     outcome: &'static str,
@@ -88,6 +94,8 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     seconds: Histogram,
+    limited: Family<Limited, Counter>,
+    connections: Count,
     runs: Count,
     active: Count,
     timers: Count,
@@ -112,6 +120,8 @@ impl Metrics {
             registry: Registry::with_prefix("tenantry"),
             requests: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
+            limited: Family::default(),
+            connections: Gauge::default(),
             runs: Gauge::default(),
             active: Gauge::default(),
             timers: Gauge::default(),
@@ -128,10 +138,14 @@ impl Metrics {
             task_seconds: Family::default(),
             task_failed: Family::default(),
         };
-        let Self { registry, requests, seconds, runs, active, timers, .. } = &mut metrics;
+        let Self { registry, requests, seconds, limited, connections, runs, active, timers, .. } =
+            &mut metrics;
         registry.register("http_requests", "Requests served", requests.clone());
         let help = "Time from the head of a request to the head of its response";
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, seconds.clone());
+        let help = "Connections and requests rejected because a limit was reached, by limit and share";
+        registry.register("limited", help, limited.clone());
+        registry.register("connections", "Open connections", connections.clone());
         let help = "1 if this process is the leader, which runs operations; 0 otherwise";
         registry.register("runs", help, runs.clone());
         registry.register("executor_active_operations", "Operations with a running task", active.clone());
@@ -173,6 +187,21 @@ impl Metrics {
         let method = if known { method.as_str() } else { "other" }.to_owned();
         self.requests.get_or_create(&Request { method, route: route.to_owned(), status }).inc();
         self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts what was rejected because this share of a limit is used up.
+    pub fn limited(&self, limit: &'static str, by: &'static str) {
+        self.limited.get_or_create(&Limited { limit, by }).inc();
+    }
+
+    /// Counts a connection that was opened.
+    pub fn opened(&self) {
+        self.connections.inc();
+    }
+
+    /// Counts a connection that was closed.
+    pub fn closed(&self) {
+        self.connections.dec();
     }
 
     /// Encodes all metrics as OpenMetrics text.

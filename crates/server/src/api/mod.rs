@@ -13,6 +13,7 @@ mod health;
 mod isolation;
 mod json;
 mod keys;
+mod limited;
 mod members;
 mod metrics;
 mod objects;
@@ -48,9 +49,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use self::problem::Problem;
 use self::route::Route;
+use crate::config::{Limits, Timeouts};
 
-pub use self::call::Client;
+pub use self::call::{Client, OperatorsOnly};
 pub use self::json::parse as parse_json;
+pub use self::limited::refusal;
 pub use self::metrics::Metrics;
 
 /// State shared by all calls.
@@ -60,14 +63,20 @@ pub struct App {
     /// Cancelled when shutdown starts: `/readyz` then fails and streams end.
     pub draining: CancellationToken,
     metrics: Arc<Metrics>,
+    timeouts: Timeouts,
     description: Bytes,
 }
 
 impl App {
     /// Creates the state and renders the OpenAPI document.
-    pub fn new(control: Control, metrics: Arc<Metrics>, draining: CancellationToken) -> Arc<Self> {
+    pub fn new(
+        control: Control,
+        metrics: Arc<Metrics>,
+        limits: &Limits,
+        draining: CancellationToken,
+    ) -> Arc<Self> {
         let description = Bytes::from(openapi::document(&table()).to_string());
-        Arc::new(Self { control, draining, metrics, description })
+        Arc::new(Self { control, draining, metrics, timeouts: limits.timeouts.clone(), description })
     }
 }
 

@@ -74,7 +74,12 @@ fn request_id(headers: &HeaderMap) -> String {
     let safe = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
     };
-    given.filter(safe).map_or_else(|| format!("req_{}", Uuid::now_v7().simple()), str::to_owned)
+    given.filter(safe).map_or_else(new_request_id, str::to_owned)
+}
+
+/// An id for a request that has none.
+pub fn new_request_id() -> String {
+    format!("req_{}", Uuid::now_v7().simple())
 }
 
 #[cfg(test)]

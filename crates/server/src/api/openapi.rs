@@ -62,7 +62,7 @@ fn operation(route: &Route, reads: &mut SchemaGenerator, writes: &mut SchemaGene
         "summary": route.summary,
         "tags": [tag(route.path)],
         "security": match &route.access {
-            Access::Public(_) => json!([]),
+            Access::Probe(_) | Access::Public(_) => json!([]),
             Access::Key(..) => json!([{ "api_key": [] }]),
             Access::Token(_) => json!([{ "tenant_token": [] }]),
         },
@@ -129,7 +129,7 @@ fn statuses(route: &Route) -> BTreeSet<u16> {
     let mut statuses: BTreeSet<u16> = route.problems.iter().copied().collect();
     statuses.extend([400, 406, 422, 500, 503]);
     match route.access {
-        Access::Public(_) => {}
+        Access::Probe(_) | Access::Public(_) => {}
         // 402: the tenant of the key or token is suspended until it has paid.
         Access::Key(..) | Access::Token(_) => statuses.extend([401, 402, 403]),
     }

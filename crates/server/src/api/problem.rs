@@ -3,7 +3,7 @@
 //! cause.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -95,6 +95,24 @@ impl Problem {
     /// The internal cause, for the log.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
+    }
+
+    /// The bytes of the response in HTTP/1.1, with which the connection ends.
+    pub fn on_the_wire(mut self, request_id: &str) -> Vec<u8> {
+        request_id.clone_into(&mut self.request_id);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut bytes = format!("HTTP/1.1 {} {}\r\n", self.status, self.title).into_bytes();
+        let (length, id) = (HeaderValue::from(body.len()), HeaderValue::from_str(request_id));
+        self.headers.extend(id.ok().map(|id| (HeaderName::from_static("x-request-id"), id)));
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        self.headers.insert(CONTENT_LENGTH, length);
+        self.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        for (name, value) in &self.headers {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(b"\r\n");
+        bytes.extend(body);
+        bytes
     }
 
     /// Creates the response once the request id is known.

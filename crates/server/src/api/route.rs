@@ -34,6 +34,8 @@ type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 /// authority, so no handler runs without it.
 #[derive(Clone)]
 pub enum Access {
+    /// No authority required, and answered also while clients have all connections.
+    Probe(Handler<()>),
     /// No authority required.
     Public(Handler<()>),
     /// Requires an API key with this permission.
@@ -105,6 +107,14 @@ pub struct Route {
     pub answers: Vec<Answer>,
     /// Statuses of problems in addition to those implied by access, body and method.
     pub problems: Vec<u16>,
+}
+
+/// Wraps a handler of a probe.
+pub fn probe<F>(handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Access
+where
+    F: Future<Output = Result<Response>> + Send + 'static,
+{
+    Access::Probe(Arc::new(move |call, ()| Box::pin(handler(call))))
 }
 
 /// Wraps a handler that requires no authority.

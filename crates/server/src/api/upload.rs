@@ -7,9 +7,10 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes};
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
 
-/// Longest pause between two chunks.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
+use crate::pace::{Pace, Progress};
+
 /// Longest time for which an unwanted body is discarded.
 const LINGER: Duration = Duration::from_secs(30);
 
@@ -27,20 +28,29 @@ impl Upload {
         Self(None)
     }
 
-    /// The chunks of the body. The stream ends with an error if the client pauses for longer than
-    /// [`CHUNK_TIMEOUT`].
-    pub fn chunks(self) -> impl Stream<Item = io::Result<Bytes>> + Send {
-        futures::stream::unfold(self, |mut upload| async move {
-            let chunks = upload.0.as_mut()?;
-            let chunk = match tokio::time::timeout(CHUNK_TIMEOUT, chunks.next()).await {
-                Ok(chunk) => chunk.map(|chunk| chunk.map_err(io::Error::other)),
-                Err(elapsed) => Some(Err(elapsed.into())),
-            };
+    /// The chunks of the body. The stream ends with an error if the client sends more slowly than this.
+    pub fn chunks(self, pace: Pace) -> impl Stream<Item = io::Result<Bytes>> + Send {
+        futures::stream::unfold((self, Progress::new(pace)), |(mut upload, mut progress)| async move {
+            let chunk = paced(upload.0.as_mut()?, &mut progress).await.transpose();
             if !matches!(chunk, Some(Ok(_))) {
                 upload.0 = None;
             }
-            chunk.map(|chunk| (chunk, upload))
+            chunk.map(|chunk| (chunk, (upload, progress)))
         })
+    }
+}
+
+/// The next chunk.
+async fn paced(chunks: &mut BodyDataStream, progress: &mut Progress) -> io::Result<Option<Bytes>> {
+    loop {
+        let since = Instant::now();
+        let chunk = timeout(progress.left(), chunks.next()).await;
+        progress.waited(since.elapsed())?;
+        // Without a chunk, a window has passed in which enough had been sent.
+        let Ok(chunk) = chunk else { continue };
+        let chunk = chunk.transpose().map_err(io::Error::other)?;
+        progress.moved(chunk.as_ref().map_or(0, Bytes::len));
+        return Ok(chunk);
     }
 }
 

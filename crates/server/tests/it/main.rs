@@ -14,6 +14,7 @@ mod guide;
 mod idempotency;
 mod isolation;
 mod kills;
+mod limits;
 mod offboarding;
 mod operations;
 mod plans;
