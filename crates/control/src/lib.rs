@@ -20,6 +20,7 @@ pub mod tenants;
 pub use access::{Caller, Permission, Scope};
 pub use access::{idempotency, keys};
 pub use control::page::PageQuery;
+pub use control::rate::Rate;
 pub use control::token::{TenantSession, TokenView};
 pub use control::{Control, ControlConfig, Front, SessionLimits, WeakControl};
 pub use error::{Error, ErrorKind, FieldError, Result};

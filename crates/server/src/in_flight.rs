@@ -26,14 +26,15 @@ impl<S> Default for InFlight<S> {
 impl<S: Eq + Hash + Clone> InFlight<S> {
     /// Counts one more in all of these shares, each a subject and the most that it may have; or in none, and returns the
     /// first subject whose share is used up.
-    pub fn enter<const N: usize>(self: &Arc<Self>, shares: [(S, usize); N]) -> Result<Permit<S>, S> {
+    pub fn enter<T: AsRef<[(S, usize)]>>(self: &Arc<Self>, shares: T) -> Result<Permit<S>, S> {
+        let shares = shares.as_ref();
         let mut counts = self.counts();
         if let Some((full, _)) =
             shares.iter().find(|(subject, most)| counts.get(subject).is_some_and(|count| count >= most))
         {
             return Err(full.clone());
         }
-        let subjects = Vec::from(shares.map(|(subject, _)| subject));
+        let subjects = Vec::from_iter(shares.iter().map(|(subject, _)| subject.clone()));
         for subject in &subjects {
             *counts.entry(subject.clone()).or_default() += 1;
         }
@@ -43,6 +44,11 @@ impl<S: Eq + Hash + Clone> InFlight<S> {
 }
 
 impl<S: Eq + Hash> InFlight<S> {
+    /// Number of a subject's in flight.
+    pub fn count(&self, subject: &S) -> usize {
+        self.counts().get(subject).copied().unwrap_or_default()
+    }
+
     fn counts(&self) -> MutexGuard<'_, HashMap<S, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,7 @@ pub(crate) mod eta;
 pub(crate) mod jwt;
 pub(crate) mod leader;
 pub mod page;
+pub mod rate;
 mod steps;
 pub mod tasks;
 pub mod token;

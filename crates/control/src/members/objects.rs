@@ -36,6 +36,16 @@ fn quarter_of_an_hour() -> u64 {
     900
 }
 
+/// A signed URL that was opened.
+pub struct Opened {
+    /// The objects of the bucket.
+    pub objects: Arc<dyn TenantObjects>,
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// Time of opening.
+    pub at: Timestamp,
+}
+
 impl Control {
     /// Base of signed URLs.
     pub fn public_url(&self) -> &str {
@@ -69,10 +79,10 @@ impl Control {
 
     /// Returns the objects that a signed URL opens, by the provider that signed it. Fails if the signature is not valid, or
     /// while the tenant's status denies this access.
-    pub async fn open_signed(&self, signed: &Signed) -> Result<(Arc<dyn TenantObjects>, Timestamp)> {
-        let now = self.now();
-        let (keeper, tenant) = self.admit_signed(signed, now).await?;
-        Ok((keeper.scoped(tenant, self.sealer_of(tenant).await?), now))
+    pub async fn open_signed(&self, signed: &Signed) -> Result<Opened> {
+        let at = self.now();
+        let (keeper, tenant) = self.admit_signed(signed, at).await?;
+        Ok(Opened { objects: keeper.scoped(tenant, self.sealer_of(tenant).await?), tenant, at })
     }
 
     /// Checks the access of a signed URL again, for bytes that pass for longer than a request takes. `since`: the time at which

@@ -1,13 +1,11 @@
 //! Sign-in of a tenant's members: a one-time code, an invitation or a password begins a session. A rejection has the
 //! same message and takes the same work whatever is wrong with the credential.
 
-use std::net::IpAddr;
-
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde_json::json;
 use tenantry_model::member::{EMAIL_MAC, normal_email};
 use tenantry_model::suspension::Access;
-use tenantry_model::{TenantId, Timestamp, Write};
+use tenantry_model::{ClientAddress, TenantId, Timestamp, Write};
 use tenantry_provider::Sealer as _;
 
 use crate::access::secret::fingerprint;
@@ -103,7 +101,7 @@ impl Control {
         tenant: &str,
         email: &str,
         password: &str,
-        from: IpAddr,
+        from: ClientAddress,
         client: Option<&str>,
     ) -> Result<TokenView> {
         let found = match tenant.parse::<TenantId>() {

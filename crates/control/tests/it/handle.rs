@@ -267,7 +267,7 @@ async fn drive(caller: &str, world: &World, control: &Control) {
             control.objects_usage(&acme().await).await.unwrap();
             let wish = SignObject { key: "key".to_owned(), method: Method::Get, expires_in: 60 };
             let signed = control.sign_object(&acme().await, &wish).await.unwrap();
-            control.open_signed(&signed).await.unwrap().0.meta("key").await.unwrap();
+            control.open_signed(&signed).await.unwrap().objects.meta("key").await.unwrap();
         }
         "export" | "backup" => {
             let purpose = if caller == "export" { Purpose::Export } else { Purpose::Backup };

@@ -31,7 +31,7 @@ async fn an_address_is_opened_by_the_instance_that_signed_it(mut world: World) {
     let session = control.verify_token(&token).unwrap();
     let wish = SignObject { key: "film".to_owned(), method: Method::Put, expires_in: 60 };
     let signed = control.sign_object(&session, &wish).await.unwrap();
-    let (objects, at) = control.open_signed(&signed).await.unwrap();
+    let tenantry_control::objects::Opened { objects, at, .. } = control.open_signed(&signed).await.unwrap();
     let body = Box::pin(std::io::Cursor::new(b"frames".to_vec()));
     objects.put(New { key: "film", content_type: None, at }, body).await.unwrap();
     let mut forged = signed;

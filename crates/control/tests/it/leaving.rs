@@ -319,7 +319,7 @@ async fn no_trace_of_an_erased_tenant_is_found(world: World) {
     control.insert_row(&session, "tasks", row.as_object().cloned().unwrap()).await.unwrap();
     let wish = SignObject { key: "marker14.txt".to_owned(), method: Method::Put, expires_in: 60 };
     let signed = control.sign_object(&session, &wish).await.unwrap();
-    let (objects, at) = control.open_signed(&signed).await.unwrap();
+    let tenantry_control::objects::Opened { objects, at, .. } = control.open_signed(&signed).await.unwrap();
     let body = Box::pin(std::io::Cursor::new(b"marker15".repeat(1_000)));
     objects.put(New { key: "marker14.txt", content_type: Some("text/marker16"), at }, body).await.unwrap();
     drop(objects);

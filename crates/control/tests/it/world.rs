@@ -511,7 +511,8 @@ impl Direct {
         let session = control.verify_token(token).map_err(failed)?;
         let wish = SignObject { key: key.to_owned(), method, expires_in: 60 };
         let signed = control.sign_object(&session, &wish).await.map_err(failed)?;
-        control.open_signed(&signed).await.map_err(failed)
+        let opened = control.open_signed(&signed).await.map_err(failed)?;
+        Ok((opened.objects, opened.at))
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tenantry_model::ErrorCode;
+use tenantry_model::{ClientAddress, ErrorCode, TenantId};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -22,10 +22,11 @@ use serde_json::{Map, Value};
 use tenantry_control::error::{Error, FieldError};
 use tenantry_control::{Control, IdempotencyKey, PageQuery, shape};
 
-use super::limited::limited;
-use super::metrics::Metrics;
+use super::held::hold;
+use super::limited::{RETRY_AFTER, limited};
 use super::problem::{Problem, Result};
 use super::route::{ANY, Access, BodySpec, DEFAULT_LIMIT, FORM, JSON, OCTETS, Route};
+use super::shares::{Kind, Place, Who};
 use super::upload::Upload;
 use super::{App, json};
 
@@ -51,7 +52,10 @@ pub struct Call {
     /// Idempotency key of a POST request.
     pub idempotency_key: Option<IdempotencyKey>,
     /// Address of the client.
-    pub client: IpAddr,
+    pub client: ClientAddress,
+    /// Whose shares the call counts in.
+    who: Who,
+    place: Place,
     path: Vec<(String, String)>,
     query: BTreeMap<String, String>,
     headers: HeaderMap,
@@ -72,11 +76,12 @@ pub struct OperatorsOnly;
 /// Checks the call, runs its handler, and turns an error or a timeout into a problem.
 pub async fn serve(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> Response {
     let (mut parts, body) = request.into_parts();
-    let mut principal = None;
+    let (mut principal, place) = (None, Place::default());
     // The client's connection limits how fast a stream arrives.
     let reads_bytes = route.body.as_ref().is_some_and(|body| body.media == ANY);
     let timeout = if reads_bytes { STREAM_TIMEOUT } else { TIMEOUT };
-    let served = tokio::time::timeout(timeout, serve_checked(app, &route, &mut parts, body, &mut principal));
+    let served =
+        tokio::time::timeout(timeout, serve_checked(app, &route, &mut parts, body, &place, &mut principal));
     let mut response = match served.await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
@@ -87,7 +92,7 @@ pub async fn serve(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> 
     if let Some(principal) = principal {
         response.extensions_mut().insert(principal);
     }
-    response
+    hold(response, place)
 }
 
 async fn serve_checked(
@@ -95,40 +100,47 @@ async fn serve_checked(
     route: &Route,
     parts: &mut Parts,
     body: Body,
+    place: &Place,
     principal: &mut Option<Principal>,
 ) -> Result {
+    let client = parts.extensions.get::<Client>().copied();
     let control = app.control.clone();
-    let operators_only = parts.extensions.get::<OperatorsOnly>().is_some();
-    let clients_too = |metrics: &Metrics| {
-        if operators_only {
-            metrics.limited("connections", "total");
-            return Err(limited(ErrorCode::Overloaded));
-        }
-        Ok(())
-    };
     match &route.access {
-        Access::Probe(handler) => handler(Call::new(app, route, parts, body).await?, ()).await,
+        Access::Probe(handler) => {
+            handler(Call::new(app, route, parts, body, Who::Server, place).await?, ()).await
+        }
         Access::Public(handler) => {
-            clients_too(&app.metrics)?;
-            handler(Call::new(app, route, parts, body).await?, ()).await
+            let who = Who::client(client);
+            begin(&app, parts, &who, place)?;
+            handler(Call::new(app, route, parts, body, who, place).await?, ()).await
         }
         Access::Key(permission, handler) => {
-            let caller = control.authenticate(bearer(&parts.headers)?).await.map_err(invalid_token)?;
+            let caller = control.authenticate(bearer(&parts.headers)?).await;
+            let caller = caller.map_err(|error| app.shares.reject(client, invalid_token(error)))?;
             *principal = Some(Principal(caller.principal.clone()));
-            if caller.tenant.is_some() {
-                clients_too(&app.metrics)?;
-            }
+            let who = Who::caller(client, &caller);
+            begin(&app, parts, &who, place)?;
             caller.require(*permission)?;
-            handler(Call::new(app, route, parts, body).await?, caller).await
+            handler(Call::new(app, route, parts, body, who, place).await?, caller).await
         }
         Access::Token(handler) => {
-            let session =
-                control.authenticate_member(bearer(&parts.headers)?).await.map_err(invalid_token)?;
+            let session = control.authenticate_member(bearer(&parts.headers)?).await;
+            let session = session.map_err(|error| app.shares.reject(client, invalid_token(error)))?;
             *principal = Some(Principal(session.tenant.to_string()));
-            clients_too(&app.metrics)?;
-            handler(Call::new(app, route, parts, body).await?, session).await
+            let who = Who::member(client, &session);
+            begin(&app, parts, &who, place)?;
+            handler(Call::new(app, route, parts, body, who, place).await?, session).await
         }
     }
+}
+
+/// Takes the call's place among requests. A connection of the reserve has one for operators only.
+fn begin(app: &App, parts: &Parts, who: &Who, place: &Place) -> Result<()> {
+    if parts.extensions.get::<OperatorsOnly>().is_some() && !matches!(who, Who::Operator(_)) {
+        app.metrics.limited("connections", "total");
+        return Err(limited(ErrorCode::Overloaded, RETRY_AFTER));
+    }
+    app.shares.begin(who, place)
 }
 
 /// The bearer credential of the request (RFC 6750).
@@ -158,7 +170,14 @@ fn invalid_token(error: Error) -> Problem {
 }
 
 impl Call {
-    async fn new(app: Arc<App>, route: &Route, parts: &mut Parts, body: Body) -> Result<Self> {
+    async fn new(
+        app: Arc<App>,
+        route: &Route,
+        parts: &mut Parts,
+        body: Body,
+        who: Who,
+        place: &Place,
+    ) -> Result<Self> {
         let media = negotiate(route, &parts.headers)?;
         let path = RawPathParams::from_request_parts(parts, &()).await.map_err(|_| {
             Problem::new(ErrorCode::MalformedPath, "the path is not valid percent-encoded UTF-8")
@@ -186,13 +205,26 @@ impl Call {
         let headers = std::mem::take(&mut parts.headers);
         let client =
             parts.extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Client(address)| *address);
-        let bytes = Mutex::new(bytes);
-        Ok(Self { app, media, body, bytes, idempotency_key, client, path, query, headers })
+        let (client, bytes, place) = (client.into(), Mutex::new(bytes), place.clone());
+        Ok(Self { app, media, body, bytes, idempotency_key, client, who, place, path, query, headers })
     }
 
     /// The control plane.
     pub fn control(&self) -> &Control {
         &self.app.control
+    }
+
+    /// Counts the call as one of this kind, until its response has been sent. An error if a share is used up.
+    pub fn becomes(&self, kind: Kind) -> Result<()> {
+        self.app.shares.enter(kind, &self.who, &self.place)
+    }
+
+    /// The same for a signed URL of this tenant.
+    pub fn becomes_of(&self, kind: Kind, tenant: TenantId) -> Result<()> {
+        match self.who {
+            Who::Server => Ok(()),
+            _ => self.app.shares.enter(kind, &Who::Signed(tenant), &self.place),
+        }
     }
 
     /// A path parameter; empty if the path has none of this name.

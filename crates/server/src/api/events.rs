@@ -9,6 +9,7 @@ use tenantry_control::view::{EventView, Page};
 use super::call::{Call, answer};
 use super::problem::Result;
 use super::route::{DEFAULT_LIMIT, EVENT_STREAM, LAST_EVENT_ID, LIMIT, Param, Route, key};
+use super::shares::Kind;
 use super::stream;
 
 const AFTER: Param = Param {
@@ -46,6 +47,7 @@ pub fn routes() -> Vec<Route> {
 async fn list(call: Call, caller: Caller) -> Result {
     let after = call.param("cursor").and_then(|text| text.parse().ok()).unwrap_or(0);
     if call.media == EVENT_STREAM {
+        call.becomes(Kind::Streams)?;
         let after = call.last_event_id()?.unwrap_or(after);
         return Ok(stream::events(call.app.clone(), caller, after).into_response());
     }

@@ -27,6 +27,7 @@ use super::route::{
     CURSOR, EXPIRES, IDEMPOTENCY_KEY, JSON, LIMIT, OCTETS, Param, REPLAYED, Route, SIGNATURE, key, public,
     token,
 };
+use super::shares::Kind;
 use super::tenants::accepted;
 
 /// An export with its signed URL.
@@ -200,6 +201,7 @@ async fn restore(call: Call, caller: Caller) -> Result {
 }
 
 async fn import(mut call: Call, caller: Caller) -> Result {
+    call.becomes(Kind::Uploads)?;
     let (control, uploader) = (call.control().clone(), caller.clone());
     let check = move || {
         let (control, uploader) = (control.clone(), uploader.clone());
@@ -248,6 +250,7 @@ async fn get(call: Call) -> Result {
     let expires_at = param("expires").parse().unwrap_or_default();
     let link = ArchiveLink { archive: export(&call)?, expires_at, signature: param("signature") };
     let part = call.control().open_link(&link, wanted).await?;
+    call.becomes_of(Kind::Downloads, part.archive.tenant_id)?;
     let status = if wanted.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let response = (status, Body::from_stream(ReaderStream::new(part.body))).into_response();
     let (archive, first, length) = (part.archive, part.first, part.length);

@@ -52,7 +52,7 @@ async fn ready(call: Call) -> Result {
 }
 
 async fn metrics(call: Call) -> Result {
-    let text = call.app.metrics.read(call.control()).await?;
+    let text = call.app.metrics.read(call.control(), &call.app.shares).await?;
     Ok(typed(text.into_response(), "application/openmetrics-text; version=1.0.0; charset=utf-8"))
 }
 

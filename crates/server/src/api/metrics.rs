@@ -17,6 +17,8 @@ use tenantry_control::resource::ProviderCall;
 use tenantry_control::{Control, Meter};
 use tenantry_engine::OperationState;
 
+use super::shares::{Kind, Shares};
+
 /// Media type of the metrics.
 pub const OPEN_METRICS: &str = "application/openmetrics-text";
 
@@ -31,6 +33,11 @@ struct Request {
 struct Limited {
     limit: &'static str,
     by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,6 +103,7 @@ pub struct Metrics {
     seconds: Histogram,
     limited: Family<Limited, Counter>,
     connections: Count,
+    in_flight: Family<KindLabels, Count>,
     runs: Count,
     active: Count,
     timers: Count,
@@ -122,6 +130,7 @@ impl Metrics {
             seconds: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
             limited: Family::default(),
             connections: Gauge::default(),
+            in_flight: Family::default(),
             runs: Gauge::default(),
             active: Gauge::default(),
             timers: Gauge::default(),
@@ -138,14 +147,16 @@ impl Metrics {
             task_seconds: Family::default(),
             task_failed: Family::default(),
         };
-        let Self { registry, requests, seconds, limited, connections, runs, active, timers, .. } =
-            &mut metrics;
+        let Self { registry, requests, seconds, limited, connections, in_flight, .. } = &mut metrics;
         registry.register("http_requests", "Requests served", requests.clone());
         let help = "Time from the head of a request to the head of its response";
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, seconds.clone());
         let help = "Connections and requests rejected because a limit was reached, by limit and share";
         registry.register("limited", help, limited.clone());
         registry.register("connections", "Open connections", connections.clone());
+        let help = "Requests, event streams, uploads and downloads in flight";
+        registry.register("in_flight", help, in_flight.clone());
+        let Self { registry, runs, active, timers, .. } = &mut metrics;
         let help = "1 if this process is the leader, which runs operations; 0 otherwise";
         registry.register("runs", help, runs.clone());
         registry.register("executor_active_operations", "Operations with a running task", active.clone());
@@ -205,12 +216,16 @@ impl Metrics {
     }
 
     /// Encodes all metrics as OpenMetrics text.
-    pub async fn read(&self, control: &Control) -> Result<String> {
+    pub async fn read(&self, control: &Control, shares: &Shares) -> Result<String> {
         // If the registry is unavailable, the last values stay; the other metrics matter most then.
         if let Ok(Some(report)) = control.fleet_report().await {
             self.red_cells.set(report.leaks);
             self.obstructions.set(report.obstructions);
             self.checked.set(u64::try_from(report.at.seconds()).unwrap_or_default());
+        }
+        for kind in Kind::ALL {
+            let label = KindLabels { kind: kind.as_str() };
+            self.in_flight.get_or_create(&label).set(shares.in_flight(kind) as u64);
         }
         let (active, timers) = control.executor_load();
         self.runs.set(u64::from(*control.runs().borrow()));

@@ -10,6 +10,7 @@ mod data;
 mod events;
 mod exports;
 mod health;
+mod held;
 mod isolation;
 mod json;
 mod keys;
@@ -25,6 +26,7 @@ mod problem;
 mod providers;
 mod route;
 mod sessions;
+mod shares;
 mod stats;
 mod status;
 mod stream;
@@ -49,12 +51,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use self::problem::Problem;
 use self::route::Route;
+use self::shares::Shares;
 use crate::config::{Limits, Timeouts};
 
 pub use self::call::{Client, OperatorsOnly};
 pub use self::json::parse as parse_json;
 pub use self::limited::refusal;
 pub use self::metrics::Metrics;
+pub use self::shares::Kind;
 
 /// State shared by all calls.
 pub struct App {
@@ -63,6 +67,7 @@ pub struct App {
     /// Cancelled when shutdown starts: `/readyz` then fails and streams end.
     pub draining: CancellationToken,
     metrics: Arc<Metrics>,
+    shares: Shares,
     timeouts: Timeouts,
     description: Bytes,
 }
@@ -76,7 +81,8 @@ impl App {
         draining: CancellationToken,
     ) -> Arc<Self> {
         let description = Bytes::from(openapi::document(&table()).to_string());
-        Arc::new(Self { control, draining, metrics, timeouts: limits.timeouts.clone(), description })
+        let shares = Shares::new(limits.clone(), metrics.clone());
+        Arc::new(Self { control, draining, metrics, shares, timeouts: limits.timeouts.clone(), description })
     }
 }
 

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tenantry_control::TenantSession;
 use tenantry_control::error::Error;
-use tenantry_control::objects::{SignObject, object_error};
+use tenantry_control::objects::{Opened, SignObject, object_error};
 use tenantry_control::view::Page;
 use tenantry_model::Timestamp;
 use tenantry_provider::objects::{self, Content, Meta, New, Range, Signed, Usage};
@@ -26,6 +26,7 @@ use super::problem::Result;
 use super::route::{
     CURSOR, DEFAULT_LIMIT, EXPIRES, JSON, LIMIT, OCTETS, Param, Route, SIGNATURE, public, token,
 };
+use super::shares::Kind;
 use crate::client::path_segment;
 
 /// A signed URL for one object.
@@ -134,7 +135,8 @@ fn signed(call: &Call, method: objects::Method) -> Signed {
 async fn get(call: Call) -> Result {
     let range = call.header(RANGE.as_str())?.and_then(range);
     let signed = signed(&call, objects::Method::Get);
-    let (objects, at) = call.control().open_signed(&signed).await?;
+    let Opened { objects, tenant, at } = call.control().open_signed(&signed).await?;
+    call.becomes_of(Kind::Downloads, tenant)?;
     let content = objects.get(&signed.key, range).await.map_err(object_error)?;
     let content = content.ok_or_else(|| Error::not_found("object"))?;
     let body = admitted(ReaderStream::new(content.body), readmit(&call, &signed, at));
@@ -170,7 +172,8 @@ fn serve(content: Content, partial: bool, etag: String) -> Result {
 
 async fn put(mut call: Call) -> Result {
     let signed = signed(&call, objects::Method::Put);
-    let (objects, at) = call.control().open_signed(&signed).await?;
+    let Opened { objects, tenant, at } = call.control().open_signed(&signed).await?;
+    call.becomes_of(Kind::Uploads, tenant)?;
     let check = readmit(&call, &signed, at);
     let bytes = Box::pin(StreamReader::new(admitted(call.take_bytes(), check.clone())));
     let content_type = call.header(CONTENT_TYPE.as_str())?;
@@ -197,7 +200,7 @@ fn readmit(
 
 async fn delete(call: Call) -> Result {
     let signed = signed(&call, objects::Method::Delete);
-    let (objects, _) = call.control().open_signed(&signed).await?;
+    let Opened { objects, .. } = call.control().open_signed(&signed).await?;
     if objects.delete(&signed.key).await.map_err(object_error)? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

@@ -129,9 +129,10 @@ fn statuses(route: &Route) -> BTreeSet<u16> {
     let mut statuses: BTreeSet<u16> = route.problems.iter().copied().collect();
     statuses.extend([400, 406, 422, 500, 503]);
     match route.access {
-        Access::Probe(_) | Access::Public(_) => {}
+        Access::Probe(_) => {}
+        Access::Public(_) => statuses.extend([429]),
         // 402: the tenant of the key or token is suspended until it has paid.
-        Access::Key(..) | Access::Token(_) => statuses.extend([401, 402, 403]),
+        Access::Key(..) | Access::Token(_) => statuses.extend([401, 402, 403, 429]),
     }
     if route.body.is_some() {
         statuses.extend([408, 413, 415]);

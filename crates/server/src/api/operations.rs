@@ -16,6 +16,7 @@ use super::problem::Result;
 use super::route::{
     CURSOR, EVENT_STREAM, IDEMPOTENCY_KEY, JSON, LAST_EVENT_ID, LIMIT, Param, REPLAYED, Route, key,
 };
+use super::shares::Kind;
 use super::stream;
 
 const STATES: [&str; 7] =
@@ -201,6 +202,7 @@ async fn get(call: Call, caller: Caller) -> Result {
 }
 
 async fn follow(call: Call, caller: Caller) -> Result {
+    call.becomes(Kind::Streams)?;
     let (id, seen) = (id(&call)?, call.last_event_id()?);
     let changes = call.control().follow(id);
     let now = call.control().operation(&caller, id).await?;

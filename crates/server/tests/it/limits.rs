@@ -12,20 +12,20 @@ use tokio::time::timeout;
 use crate::server::{Answer, PATIENCE, Server, read};
 
 /// The client that uses up its share.
-const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+pub const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Another client.
-const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+pub const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-async fn server(limits: &str) -> Server {
+pub async fn server(limits: &str) -> Server {
     Server::on(Vec::new(), limits, "").await
 }
 
-fn address(server: &Server) -> SocketAddr {
+pub fn address(server: &Server) -> SocketAddr {
     server.url.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
 /// A connection from this address. `buffer`: bytes that the client's kernel takes for it.
-async fn connect(from: Ipv4Addr, to: SocketAddr, buffer: Option<u32>) -> TcpStream {
+pub async fn connect(from: Ipv4Addr, to: SocketAddr, buffer: Option<u32>) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     if let Some(buffer) = buffer {
         socket.set_recv_buffer_size(buffer).unwrap();
@@ -35,7 +35,7 @@ async fn connect(from: Ipv4Addr, to: SocketAddr, buffer: Option<u32>) -> TcpStre
 }
 
 /// What the server sends until it closes the connection.
-async fn until_closed(connection: &mut TcpStream) -> String {
+pub async fn until_closed(connection: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset ends a connection too.
     let _ = timeout(PATIENCE, connection.read_to_end(&mut bytes))
@@ -58,7 +58,7 @@ async fn livez(connection: &mut TcpStream) -> String {
 }
 
 /// Requests over connections of their own, from this address.
-fn client(from: Ipv4Addr) -> reqwest::Client {
+pub fn client(from: Ipv4Addr) -> reqwest::Client {
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).pool_max_idle_per_host(0);
     client.local_address(IpAddr::V4(from)).build().unwrap()
 }
@@ -68,14 +68,14 @@ async fn get(server: &Server, from: Ipv4Addr, path: &str) -> Answer {
 }
 
 /// The value of a metric.
-async fn metric(server: &Server, name: &str) -> u64 {
+pub async fn metric(server: &Server, name: &str) -> u64 {
     let text = server.get("/metrics").await.expect(200).text;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0, |value| value.parse().unwrap())
 }
 
 /// Waits until a metric has this value.
-async fn until_metric(server: &Server, name: &str, wanted: u64) {
+pub async fn until_metric(server: &Server, name: &str, wanted: u64) {
     let started = Instant::now();
     loop {
         let found = metric(server, name).await;

@@ -26,6 +26,7 @@ mod retrying_client;
 mod rotation;
 mod server;
 mod sessions;
+mod shares;
 mod sign_in;
 mod stats;
 mod status;

@@ -28,7 +28,7 @@ async fn claim(server: &Server, operation: &Value) -> String {
 }
 
 /// Onboards a tenant; returns its id and a token of its first administrator.
-async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
+pub async fn onboard(server: &Server, name: &str, plan: &str) -> (String, String) {
     let begun = server.post("/v1/tenants", &request(name, plan)).await.expect(202);
     let operation = server.done(begun.body["id"].as_str().unwrap()).await;
     let token = claim(server, &operation).await;
