@@ -97,13 +97,13 @@ fn is_symbol(c: char) -> bool {
     matches!(c, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
 }
 
-/// Characters that change a text without being seen: Unicode's property Default_Ignorable_Code_Point (17.0), and the
-/// separators of lines and paragraphs.
+/// Characters that change a text without being seen: Unicode's property Default_Ignorable_Code_Point (17.0), the
+/// separators of lines and paragraphs, and the blank of Braille.
 fn is_ignorable(c: char) -> bool {
     matches!(
         c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
             | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}'
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
     )
@@ -162,6 +162,7 @@ mod tests {
             "a\u{2028}b",
             "a\u{85}b",
             "a\u{ad}b",
+            "a\u{2800}b",
             "a\u{3164}b",
             "a\u{e0041}",
             "क\u{200d}\u{200d}ष",

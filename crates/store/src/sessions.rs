@@ -27,7 +27,7 @@ impl Store {
         self.reads().all(query.filter_if("member_id = ?", member).newest(after, limit)).await
     }
 
-    /// Ids of a member's sessions, last used first, without the first `keep`.
+    /// Ids of a member's sessions, those that have not ended first and then the last used, without the first `keep`.
     pub async fn surplus_sessions(
         &self,
         tenant: &str,
@@ -35,7 +35,9 @@ impl Store {
         keep: u32,
     ) -> Result<Vec<String>, ReadError> {
         let query = Query::new("SELECT id FROM sessions").filter("tenant_id = ?", tenant);
-        let query = query.filter("member_id = ?", member).sql("ORDER BY last_used_at DESC, id DESC");
+        let query = query
+            .filter("member_id = ?", member)
+            .sql("ORDER BY ended_at IS NOT NULL, last_used_at DESC, id DESC");
         let ids: Vec<String> = self.reads().column(query).await?;
         Ok(ids.into_iter().skip(keep as usize).collect())
     }

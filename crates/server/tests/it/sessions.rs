@@ -95,7 +95,8 @@ on_both! {
         assert_eq!((&event["tenant_id"], &event["data"]["session_id"]), (&json!(tenant), &session["id"]));
         assert_eq!(server.audited("session.end").await, 1);
         // A token that was never given ends nothing, whatever it looks like.
-        let forged = format!("{}x", other["refresh_token"].as_str().unwrap().split('.').next().unwrap());
+        let (family, last) = other["refresh_token"].as_str().unwrap().split_once('.').unwrap();
+        let forged = format!("tnr_{}.{last}", "A".repeat(family.len() - "tnr_".len()));
         for forged in [forged.as_str(), session["id"].as_str().unwrap(), "tnr_.", "x"] {
             refused(&refresh(&server, &json!({ "refresh_token": forged })).await);
         }

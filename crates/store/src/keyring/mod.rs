@@ -24,6 +24,7 @@ use rand::Rng as _;
 use sha2::Sha256;
 use tenantry_model::{Failure, TenantId, Timestamp, Write, columns};
 use tenantry_provider::{Key, Purged, Sealer};
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use crate::database::Database;
@@ -44,8 +45,8 @@ pub use cipher::{decode as from_base64url, encode as base64url};
 
 /// Maximum number of keys in memory, about 200 bytes each.
 const CACHED_KEYS: u64 = 100_000;
-/// Time for which a loaded key can be used after all keys were evicted; longer than a request holds one.
-const FORMER_FOR: Duration = Duration::from_secs(60);
+/// Time for which a loaded key can be used after all keys were evicted: a caller loads it just before it uses it.
+const FORMER_FOR: Duration = Duration::from_secs(5);
 /// Number of reading connections.
 const READERS: u32 = 2;
 /// Name of the secret that `mac` uses. It is never rotated, because HMACs of used slugs are kept permanently.
@@ -124,7 +125,7 @@ pub struct Keyring {
     database: Database,
     master: MasterKey,
     pepper: SecretBytes,
-    cache: RwLock<Cached>,
+    cache: Arc<RwLock<Cached>>,
     /// Tenants that this process has erased. A load that started before the erasure must not put their key into the cache.
     erased: Mutex<HashSet<TenantId>>,
     /// Tenants that this process has written to the journal.
@@ -171,7 +172,7 @@ impl Keyring {
     pub async fn open(url: &str, master: MasterKey) -> Result<Self, KeyringError> {
         let database = Database::open(url, READERS, &SCHEMA, &KEYRING).await?;
         let pepper = Secrets { database: &database, master: &master }.get(PEPPER, || random(32)).await?;
-        let cache = RwLock::new(Cached { keys: new_cache(), former: None });
+        let cache = Arc::new(RwLock::new(Cached { keys: new_cache(), former: None }));
         let keyring =
             Self { database, master, pepper, cache, erased: Mutex::default(), journalled: Mutex::default() };
         let again = keyring.replay().await?;
@@ -292,11 +293,21 @@ impl Keyring {
     }
 
     /// Removes all keys from memory: another process may have destroyed some of them. A key that was loaded just before
-    /// can be used for [`FORMER_FOR`] longer.
+    /// can be used for [`FORMER_FOR`] longer. Call it in a Tokio runtime, which then removes it.
     pub fn evict_all(&self) {
-        let mut cache = self.cache.write();
-        let former = std::mem::replace(&mut cache.keys, new_cache());
-        cache.former = Some((Instant::now(), former));
+        let now = Instant::now();
+        {
+            let mut cache = self.cache.write();
+            let former = std::mem::replace(&mut cache.keys, new_cache());
+            cache.former = Some((now, former));
+        }
+        let cache = Arc::downgrade(&self.cache);
+        tokio::spawn(async move {
+            sleep(FORMER_FOR).await;
+            if let Some(cache) = cache.upgrade() {
+                cache.write().former.take_if(|(at, _)| *at == now);
+            }
+        });
     }
 
     /// Destroys a tenant's key and writes the journal, in one transaction. What the key sealed cannot be read again,

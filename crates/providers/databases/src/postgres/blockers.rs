@@ -141,7 +141,7 @@ pub async fn watch(server: Weak<Server>, transaction_limit: u32) {
         every.tick().await;
         let Some(server) = server.upgrade() else { return };
         if let Err(failure) = end_obstructions(&server, transaction_limit).await {
-            tracing::debug!(%failure, "sessions of tenants' logins cannot be looked up");
+            tracing::debug!(%failure, "not all that tenants' logins obstruct others with was ended");
         }
     }
 }
@@ -151,20 +151,30 @@ async fn end_obstructions(server: &Arc<Server>, transaction_limit: u32) -> Resul
         return Ok(());
     }
     let mut connection = server.connection().await?;
-    let limit = i64::from(transaction_limit);
-    let old: Vec<i32> = connection.all(END_OLD, &[&limit]).await.map_err(failure)?;
+    // What cannot be ended must not keep the rest from being ended.
+    let waits = end_long_waits(server, &mut connection).await;
+    let old = end_old(server, &mut connection, transaction_limit).await;
+    let prepared = roll_back_old(server, &mut connection, transaction_limit).await;
+    waits.and(old).and(prepared)
+}
+
+async fn end_old(server: &Server, connection: &mut Session, seconds: u32) -> Result<(), Failure> {
+    let old: Vec<i32> = connection.all(END_OLD, &[&i64::from(seconds)]).await.map_err(failure)?;
     if !old.is_empty() {
         let sessions = old.len();
         tracing::warn!(server = server.id(), sessions, "transactions of tenants' logins were too old: ended");
     }
-    roll_back_old(server, &mut connection, transaction_limit).await?;
+    Ok(())
+}
+
+async fn end_long_waits(server: &Server, connection: &mut Session) -> Result<(), Failure> {
     let waiting: Vec<i32> = connection.all(WAITING, &[]).await.map_err(failure)?;
     for backend in waiting {
         tracing::warn!(
             server = server.id(),
             "a tenant's login has kept others waiting: its session is ended"
         );
-        end_blockers(server, &mut connection, backend).await?;
+        end_blockers(server, connection, backend).await?;
     }
     Ok(())
 }

@@ -24,11 +24,13 @@ pub async fn roll_back_of(server: &Server, connection: &mut Session, login: &Nam
     roll_back_all(server, connection, own).await
 }
 
-/// Rolls back prepared transactions, each from its database.
+/// Rolls back prepared transactions, each from its database. The latest failure does not keep the others from being rolled
+/// back.
 async fn roll_back_all(server: &Server, connection: &mut Session, all: Vec<Prepared>) -> Result<(), Failure> {
+    let mut done = Ok(());
     for Prepared { gid, owner, database } in all {
         if database.as_str() == server.database() {
-            roll_back(connection, &owner, &gid).await?;
+            done = roll_back(connection, &owner, &gid).await.and(done);
             continue;
         }
         let elsewhere = async {
@@ -37,9 +39,9 @@ async fn roll_back_all(server: &Server, connection: &mut Session, all: Vec<Prepa
             inside.close().await;
             Ok(())
         };
-        with_keepalive(connection, elsewhere).await?;
+        done = with_keepalive(connection, elsewhere).await.and(done);
     }
-    Ok(())
+    done
 }
 
 /// Rolls back what was prepared in the database of this session, by whichever role. The latest failure does not keep the

@@ -325,7 +325,7 @@ async fn notify(session: &mut PgConnection, bytes: usize) {
 /// The isolation check finds one of each kind, and none when it is gone.
 #[tokio::test]
 async fn planted_obstructions_are_found() {
-    let Some(server) = OwnPostgres::start(&["max_connections=40", "fsync=off"]).await else { return };
+    let Some(server) = OwnPostgres::start(&["max_connections=60", "fsync=off"]).await else { return };
     for model in MODELS {
         let database = TestDatabase::on(&server.url()).await;
         let change = |config: &mut Config| config.transaction_limit_seconds = 1;
@@ -348,7 +348,7 @@ async fn planted_obstructions_are_found() {
         holder.execute("SELECT pg_advisory_lock(7)").await.unwrap();
         let mut waiter = in_main(&fixture, &other, &others).await;
         let waits = tokio::spawn(async move { waiter.execute("SELECT pg_advisory_lock(7)").await.map(drop) });
-        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND waitstart < clock_timestamp() - interval '5 s'";
         while fixture.sql(waiting).await[0].get::<i64, _>(0) < 1 {}
         assert_eq!(found().await, ["locks"], "{model:?}");
         holder.close().await.unwrap();
@@ -367,12 +367,23 @@ async fn planted_obstructions_are_found() {
         while let Ok(session) = login(&fixture, &spec, &made.outputs).connect().await {
             sessions.push(session);
         }
-        for session in sessions.split_off(sessions.len() - 3) {
+        // The check takes up to three.
+        for session in sessions.split_off(sessions.len() - 4) {
             session.close().await.unwrap();
         }
+        let count = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", spec.name);
+        let mut watcher = connect(&superuser).await;
+        let mut until = async |most: usize| {
+            let most = i64::try_from(most).unwrap();
+            while sqlx::query_scalar::<_, i64>(AssertSqlSafe(&*count)).fetch_one(&mut watcher).await.unwrap()
+                > most
+            {}
+        };
+        until(sessions.len()).await;
         limit(fixture.config().connection_limit).await;
         assert_eq!(found().await, ["connections"], "{model:?}");
         drop(sessions);
+        until(0).await;
 
         let mut temporary = main().await;
         let rows = "CREATE TEMP TABLE large AS SELECT repeat('x', 1900) FROM generate_series(1, 40000)";

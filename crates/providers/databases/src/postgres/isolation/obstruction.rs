@@ -21,14 +21,15 @@ pub const OBSTRUCTIONS: [(&str, &str); 5] = [
     ("notifications", NOTIFICATIONS),
 ];
 
-/// Locks of tenants' sessions that a session of another role waits for, and locks on tables that tenants share which
+/// Locks of tenants' sessions that a session of another role has waited for longer than [`GRACE_SECONDS`], and locks on tables that tenants share which
 /// exclude everyone else's reads or writes.
 const LOCKS: &str = "
     WITH tenants AS (SELECT pid, usename, shobj_description(usesysid, 'pg_authid') AS claim FROM pg_stat_activity
                      WHERE shobj_description(usesysid, 'pg_authid') IN (SELECT claim FROM tenantry.homes))
     SELECT DISTINCT format('%s keeps %s waiting', tenants.usename, waiting.usename)
     FROM pg_stat_activity waiting, unnest(pg_blocking_pids(waiting.pid)) blocking JOIN tenants ON tenants.pid = blocking
-    WHERE waiting.wait_event_type = 'Lock' AND shobj_description(waiting.usesysid, 'pg_authid') IS DISTINCT FROM claim
+    WHERE EXISTS (SELECT FROM pg_locks w WHERE w.pid = waiting.pid AND NOT w.granted AND w.waitstart < clock_timestamp() - interval '5 s')
+      AND shobj_description(waiting.usesysid, 'pg_authid') IS DISTINCT FROM claim
       AND $1::bigint IS NOT NULL AND $2::bigint IS NOT NULL
     UNION SELECT format('%s has locked %s', usename, relation::regclass)
     FROM tenants JOIN pg_locks USING (pid) JOIN pg_class ON pg_class.oid = relation AND relnamespace = to_regnamespace('tenantry_pool')
@@ -56,8 +57,9 @@ const CONNECTIONS: &str = "
       AND shobj_description(oid, 'pg_authid') IN (SELECT claim FROM tenantry.homes)
     UNION ALL SELECT format('%s of %s connections of the server are taken, %s of them by tenants', total, most, tenants)
     FROM (SELECT count(*) AS total, count(*) FILTER (WHERE shobj_description(usesysid, 'pg_authid') IN (SELECT claim FROM tenantry.homes)) AS tenants
-          FROM pg_stat_activity WHERE backend_type = 'client backend') taken,
-         (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most) room
+          FROM pg_stat_activity WHERE datname IS NOT NULL) taken,
+         (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                 - coalesce(current_setting('reserved_connections', true), '0')::int AS most) room
     WHERE total * 10 > most * 9 AND tenants > 0
     ORDER BY 1";
 
