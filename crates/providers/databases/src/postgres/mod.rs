@@ -235,6 +235,11 @@ impl Postgres {
         admitted.await.map_err(Failure::untouched)
     }
 
+    /// What closes the registry and the keyring to the logins of this session's server, if they are open to them.
+    pub(crate) async fn own_open(&self, connection: &mut Session) -> Result<Vec<String>, Failure> {
+        own_databases::open_to_tenants(connection, &self.own).await
+    }
+
     async fn require_own_closed(&self, server: &Server) -> Result<(), Failure> {
         if self.own.is_empty() {
             return Ok(());

@@ -11,11 +11,12 @@ use crate::postgres::isolation::{
     OBSTRUCTIONS, ProbeSession, ProbeTenant, large_objects, obstructions, other_objects,
     privileges_on_others, probe_connect, tenant_roles,
 };
-use crate::postgres::{Config, Name, Server, failure, names_of};
+use crate::postgres::{Name, Postgres, Server, failure, names_of};
 use tenantry_provider::isolation::{Checked, Findings, IsolationCheck, Who};
 
 /// Catalogue checks on each server.
-const READ: [&str; 5] = [
+const READ: [&str; 6] = [
+    "own_databases",
     "public_grant_database",
     "rights_of_other_tenants",
     "other_objects",
@@ -73,8 +74,7 @@ async fn on_server(
     databases
         .ensure(server, &probe_tenant.owner, &probe_tenant.work, &probe_tenant.request(), &draft)
         .await?;
-    let checked =
-        check(server, &databases.postgres.config, &mut connection, findings, &probe_tenant, &names).await;
+    let checked = check(server, &databases.postgres, &mut connection, findings, &probe_tenant, &names).await;
     let removed = databases.remove(server, &probe_tenant.owner, TenantId::new(), &draft).await;
     connection.close().await;
     checked?;
@@ -84,7 +84,7 @@ async fn on_server(
 /// Probes other tenants' databases as the probe tenant, and reads the catalogue as the administrator.
 async fn check(
     server: &Server,
-    config: &Config,
+    postgres: &Postgres,
     connection: &mut Session,
     findings: &mut Findings,
     probe_tenant: &ProbeTenant,
@@ -121,7 +121,8 @@ async fn check(
     privileges_on_others(connection, findings, "rights_of_other_tenants", names, RIGHTS).await?;
     roles.push(probe_tenant.role().as_str().to_owned());
     other_objects(connection, findings, &roles).await?;
-    obstructions(connection, findings, config).await?;
+    findings.read("own_databases", postgres.own_open(connection).await?);
+    obstructions(connection, findings, &postgres.config).await?;
     tenant_roles(connection, findings, &roles, &[]).await
 }
 

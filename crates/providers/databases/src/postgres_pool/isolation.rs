@@ -71,6 +71,7 @@ async fn check(
         }
     }
     catalogue(connection, &mut findings, &groups, probe_tenant, &targets).await?;
+    findings.read("own_databases", pool.postgres.own_open(connection).await?);
     obstructions(connection, &mut findings, &pool.postgres.config).await?;
     let app = groups.app.as_str();
     let trusted = vec![

@@ -70,6 +70,7 @@ async fn check(
     default_privileges(connection, &mut findings, &roles).await?;
     other_objects(connection, &mut findings, &roles).await?;
     public_grants(connection, &mut findings, &places).await?;
+    findings.read("own_databases", schemas.postgres.own_open(connection).await?);
     obstructions(connection, &mut findings, &schemas.postgres.config).await?;
     let trusted = vec![
         "every role that may connect to the main database can read the names of roles and schemas in it"

@@ -301,6 +301,9 @@ async fn no_tenant_is_created_where_its_login_could_connect_to_the_registry() {
         let grant = format!("GRANT CONNECT ON DATABASE {name} TO PUBLIC");
         connect(registry.url()).await.execute(AssertSqlSafe(grant)).await.unwrap();
         refused(&*beside(registry.url()), "REVOKE CONNECT").await;
+        let cells = closed.isolation().unwrap().check(&[spec.tenant.id]).await.unwrap().cells;
+        let leak = cells.iter().find(|cell| cell.outcome == Outcome::Leak).map(|cell| cell.what.as_str());
+        assert_eq!(leak, Some("own_databases"), "{model:?}");
         // What there is can be removed.
         beside(registry.url()).remove(&context, &spec).await.unwrap();
     }
