@@ -21,6 +21,9 @@ use crate::postgres_failures::bare;
 use crate::postgres_fences::order;
 use crate::postgres_probes::probes::{Own, Probes};
 
+/// The schemas that migrations have created in a tenant's database.
+const FURTHER: &str = "SELECT nspname::text FROM pg_namespace WHERE nspname NOT IN ('public', 'information_schema', 'extensions') AND NOT nspname ^@ 'pg_'";
+
 /// How a case ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -308,13 +311,18 @@ impl Lab<'_> {
 
     /// The login reaches no object of the database that is not its own.
     async fn probe(&self, victim: &Tenant, subject: &Tenant) -> Result<(), String> {
-        let (schema, id) = (self.schema(&subject.spec), subject.id());
+        let id = subject.id();
+        let (mut superuser, mut session) = (self.inside(&subject.spec).await, self.log_in(subject).await?);
+        let mut schemas = vec![self.schema(&subject.spec)];
+        if self.case.model == Model::Database {
+            let further: Vec<String> = sqlx::query_scalar(FURTHER).fetch_all(&mut superuser).await.unwrap();
+            schemas.extend(further);
+        }
         let own = Own {
-            schema: Some(&schema),
+            schemas: &schemas,
             shared: Some(&*id).filter(|_| self.is_shared()),
             role: &subject.spec.name,
         };
-        let (mut superuser, mut session) = (self.inside(&subject.spec).await, self.log_in(subject).await?);
         let mut others = vec![victim.spec.name.clone()];
         // Only shared tables have a role of applications.
         others.extend(own.shared.map(|_| self.fixture.app_role().to_owned()));

@@ -102,16 +102,17 @@ impl Pair {
         let mut superuser = connect(&on_server(&admin().unwrap(), &database)).await;
         let mut session = log_in(&self.fixture, spec, &outputs).await.unwrap();
         let schema = match self.fixture.model {
-            Model::Pool => Some("tenantry_pool"),
-            Model::Schema => Some(&*spec.name),
-            Model::Database => Some("public").filter(|_| !is_main),
+            Model::Pool => Some("tenantry_pool".to_owned()),
+            Model::Schema => Some(spec.name.clone()),
+            Model::Database => Some("public".to_owned()).filter(|_| !is_main),
         };
+        let schemas = Vec::from_iter(schema);
         let shared = Some(&*id).filter(|_| self.fixture.model == Model::Pool);
         let other = self.tenants[1].0.name.clone();
         let mut others = vec![other, format!("admin_{}", self.main()), "postgres".to_owned()];
         // Only shared tables have a role of applications.
         others.extend(shared.map(|_| self.fixture.app_role().to_owned()));
-        let own = Own { schema, shared, role: &spec.name };
+        let own = Own { schemas: &schemas, shared, role: &spec.name };
         Probes { superuser: &mut superuser, session: &mut session, own, others: &others, only }.run().await
     }
 

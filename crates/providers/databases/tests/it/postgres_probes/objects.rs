@@ -1,9 +1,9 @@
-//! The objects that are tried, as queries of a superuser, and statements that reach the server itself. `$schema` is the
-//! tenant's schema, `$shared` its id in shared tables or empty, `$role` its role.
+//! The objects that are tried, as queries of a superuser, and statements that reach the server itself. `$schemas` are
+//! those of the tenant, `$shared` its id in shared tables or empty, `$role` its role.
 
-/// Name, whether it is in the tenant's schema, whether rows have a tenant, and a column.
+/// Name, whether it is in a schema of the tenant, whether rows have a tenant, and a column.
 pub const RELATIONS: &str = "
-    SELECT format('%I.%I', nspname, relname), nspname = '$schema' AND NOT relname ^@ '_migrations',
+    SELECT format('%I.%I', nspname, relname), nspname IN ($schemas) AND NOT relname ^@ '_migrations',
            EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'tenant_id' AND NOT attisdropped),
            (SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum LIMIT 1)
     FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -25,7 +25,7 @@ const SEQUENCES: &str = "
     SELECT name, ARRAY['set', 'read', 'change'] || CASE WHEN own THEN '{}'::text[] ELSE '{next}' END,
            ARRAY[format('SELECT setval(%L, 1) > 0', name), format('SELECT last_value IS NOT NULL FROM %s', name), format('ALTER SEQUENCE %s RESTART', name)]
            || CASE WHEN own THEN '{}'::text[] ELSE ARRAY[format('SELECT nextval(%L) > 0', name)] END
-    FROM (SELECT format('%I.%I', nspname, relname) AS name, nspname = '$schema' AND NOT relname ^@ '_migrations' AS own
+    FROM (SELECT format('%I.%I', nspname, relname) AS name, nspname IN ($schemas) AND NOT relname ^@ '_migrations' AS own
           FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'S' AND NOT nspname ^@ 'pg_temp') s
     WHERE NOT own OR '$shared' <> '' ORDER BY 1";
 
@@ -36,7 +36,7 @@ const FUNCTIONS: &str = "
            || CASE WHEN own THEN '{}'::text[] ELSE ARRAY[format('%s %s(%s)', CASE kind WHEN 'p' THEN 'CALL' ELSE 'WITH x AS (SELECT' END, called, arguments)
                                                           || CASE kind WHEN 'p' THEN '' ELSE ') TABLE x' END] END
     FROM (SELECT p.oid::regprocedure::text AS name, format('%I.%I', nspname, proname) AS called, prokind AS kind,
-                 nspname IN ('$schema', 'extensions') OR nspname = 'tenantry' AND proname ^@ 'session_tenant' AND '$shared' <> '' AS own,
+                 nspname IN ($schemas, 'extensions') OR nspname = 'tenantry' AND proname ^@ 'session_tenant' AND '$shared' <> '' AS own,
                  (SELECT string_agg(format('NULL::%s', format_type(argument, NULL)), ', ' ORDER BY place)
                   FROM unnest(proargtypes) WITH ORDINALITY a (argument, place)) AS arguments
           FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
@@ -48,7 +48,7 @@ const TYPES: &str = "
            ARRAY[format('DROP TYPE %s', format_type(t.oid, NULL))]
            || CASE nspname WHEN 'extensions' THEN '{}'::text[] ELSE ARRAY[format('WITH x AS (SELECT NULL::%s) TABLE x', format_type(t.oid, NULL))] END
     FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace
-    WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'public', 'tenantry', '$schema') AND NOT nspname ^@ 'pg_temp' ORDER BY 1";
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'public', 'tenantry', $schemas) AND NOT nspname ^@ 'pg_temp' ORDER BY 1";
 
 const LARGE_OBJECTS: &str = "
     SELECT oid::text, ARRAY['read', 'write', 'write', 'delete', 'change'],
@@ -62,7 +62,7 @@ const SCHEMAS: &str = "
     SELECT nspname::text, ARRAY['create', 'change'] || CASE WHEN used THEN '{}'::text[] ELSE '{use}' END,
            ARRAY[format('CREATE TABLE %I.probed (a int)', nspname), format('ALTER SCHEMA %I RENAME TO probed', nspname)]
            || CASE WHEN used THEN '{}'::text[] ELSE ARRAY[format('SELECT has_schema_privilege(%L, ''USAGE'')', nspname)] END
-    FROM (SELECT nspname, nspname IN ('$schema', 'public', 'extensions') OR nspname = 'tenantry' AND '$shared' <> '' AS used FROM pg_namespace
+    FROM (SELECT nspname, nspname IN ($schemas, 'public', 'extensions') OR nspname = 'tenantry' AND '$shared' <> '' AS used FROM pg_namespace
           WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND NOT nspname ^@ 'pg_') s ORDER BY 1";
 
 const SESSIONS: &str = "
@@ -140,11 +140,11 @@ pub const CATALOGUE: &[(&str, &str)] = &[
     ("statistics", "TABLE pg_catalog.pg_statistic_ext_data LIMIT 0"),
     (
         "statistics",
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stats WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND (schemaname <> '$schema' OR '$shared' <> ''))",
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stats WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND (schemaname NOT IN ($schemas) OR '$shared' <> ''))",
     ),
     (
         "statistics",
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stats_ext WHERE schemaname <> '$schema' AND most_common_vals IS NOT NULL)",
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stats_ext WHERE schemaname NOT IN ($schemas) AND most_common_vals IS NOT NULL)",
     ),
     ("large objects", "TABLE pg_catalog.pg_largeobject LIMIT 0"),
     (
@@ -153,7 +153,7 @@ pub const CATALOGUE: &[(&str, &str)] = &[
     ),
     (
         "sequences",
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_sequences WHERE last_value IS NOT NULL AND schemaname <> '$schema')",
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_sequences WHERE last_value IS NOT NULL AND schemaname NOT IN ($schemas))",
     ),
     ("files", "TABLE pg_catalog.pg_file_settings LIMIT 0"),
     ("files", "TABLE pg_catalog.pg_hba_file_rules LIMIT 0"),

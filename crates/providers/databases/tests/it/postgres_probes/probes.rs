@@ -9,8 +9,8 @@ use super::objects::{self, CATALOGUE, STATEMENTS};
 /// What belongs to the tenant of a login.
 #[derive(Clone, Copy)]
 pub struct Own<'a> {
-    /// Schema of its tables; none where it has none.
-    pub schema: Option<&'a str>,
+    /// Schemas of its tables.
+    pub schemas: &'a [String],
     /// The tenant's id if it shares these tables.
     pub shared: Option<&'a str>,
     /// Name of its role.
@@ -89,11 +89,13 @@ impl Probes<'_> {
     }
 
     fn placed(&self, sql: &str) -> String {
-        let Own { schema, shared, role } = self.own;
-        let [schema, shared] = [schema.unwrap_or("no such schema"), shared.unwrap_or_default()];
-        [("$schema", schema), ("$shared", shared), ("$role", role)]
-            .into_iter()
-            .fold(sql.to_owned(), |sql, (word, value)| sql.replace(word, &value.replace('\'', "''")))
+        let Own { schemas, shared, role } = self.own;
+        let literal = |text: &str| text.replace('\'', "''");
+        let schemas: Vec<String> = schemas.iter().map(|schema| format!("'{}'", literal(schema))).collect();
+        let schemas = if schemas.is_empty() { "'no such schema'".to_owned() } else { schemas.join(", ") };
+        sql.replace("$schemas", &schemas)
+            .replace("$shared", &literal(shared.unwrap_or_default()))
+            .replace("$role", &literal(role))
     }
 
     async fn rows(&mut self, sql: &str) -> Vec<PgRow> {
